@@ -1,0 +1,153 @@
+"""Where tasks run: in this process, as Ray tasks, or on Ray Data actors that keep a loaded model.
+
+Errors that trawl raises come back as themselves. A worker that dies is replaced by Ray; a task that keeps taking its
+worker down ends the run (stage.run_task counts).
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from trawl import errors
+from trawl.config import Config
+from trawl.errors import EngineDied, Failed, TrawlError
+from trawl.stage import Executor, Job, Task, run_task
+
+_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+class Inline:
+    """One task after another in this process: for tests and for looking with a debugger."""
+
+    def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        for task in tasks:
+            yield run_task(job, task)
+
+
+class OnRay:
+    """Light stages as Ray tasks on reused workers, heavy ones on Ray Data actors."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.actors = cfg.resources.actors
+        connect(cfg)
+
+    def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        if not tasks:
+            return
+        runs = (
+            self._actors(job, tasks) if job.stage.heavy and job.phase == _heavy_phase(job) else self._tasks(job, tasks)
+        )
+        for outcome in runs:
+            _reraise(outcome)
+            yield outcome
+
+    def _tasks(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        import ray
+
+        shared = ray.put(job)
+        remote = ray.remote(num_cpus=1, max_retries=5)(_guarded)
+        waiting = list(reversed(tasks))
+        running: list[Any] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * self.actors:  # a few ahead, not the whole plan
+                    running.append(remote.remote(shared, waiting.pop()))
+                done, running = ray.wait(running, num_returns=1)
+                yield ray.get(done[0])
+        except ray.exceptions.RayError as error:
+            raise _died(job, error) from error
+        finally:
+            for ref in running:
+                ray.cancel(ref, force=False)
+
+    def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        import ray
+
+        rows = [{"name": t.name, "task": t} for t in tasks]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        size = min(self.actors, len(tasks))
+        data = data.map_batches(
+            _Actor,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            batch_format="pandas",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+        )
+        try:
+            yield from data.iter_rows()
+        except ray.exceptions.RayError as error:
+            raise _died(job, error) from error
+
+
+def _heavy_phase(job: Job) -> int | None:
+    """The phase that loads the model: the last exchange where there is one, else the worker."""
+    return len(job.stage.phases) - 1 if job.stage.phases else None
+
+
+class _Actor:
+    """Keeps the stage's worker (in stage.run_task's cache) between batches of Ray Data."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self, batch: Any) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame([_guarded(self.job, task) for task in batch["task"]])
+
+
+def _guarded(job: Job, task: Task) -> dict[str, Any]:
+    """The outcome, or an error of ours as plain data (it would lose its class on the way)."""
+    blank = {"task": task.name, "peak_mib": 0.0, "error": "", "message": ""}
+    try:
+        return blank | run_task(job, task)
+    except TrawlError as error:
+        return blank | {"error": type(error).__name__, "message": str(error)}
+
+
+def _reraise(outcome: dict[str, Any]) -> None:
+    if outcome["error"]:
+        kind = getattr(errors, outcome["error"], Failed)
+        raise kind(outcome["message"])
+
+
+def _died(job: Job, error: Exception) -> TrawlError:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return EngineDied(f"{job.stage.artifact}: a worker failed: {lines[-1].strip() if lines else type(error).__name__}")
+
+
+def executor(cfg: Config) -> Executor:
+    """The executor that the recipe's resources name."""
+    return Inline() if cfg.resources.executor == "inline" else OnRay(cfg)
+
+
+def connect(cfg: Config) -> None:
+    """Join the cluster of the recipe or job, or start one on this machine; once per process."""
+    for key, value in _ENV.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = cfg.resources.ray_address or os.environ.get("RAY_ADDRESS") or None
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            cpus = cfg.resources.num_cpus or max(4, os.cpu_count() or 1)
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EngineDied(f"ray: cannot reach or start a cluster ({address or 'local'}): {error}") from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

@@ -1,0 +1,173 @@
+"""Every table contract in one place: Arrow schema, key, what may be null, version.
+
+An index (`user`, `item`, `entity`) is int64, 1..n; 0 means unknown and never stands in a table as a key.
+Text is large_string, so that a part may hold more than 2 GiB of it. Rows of a part are sorted by the key.
+"""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+TEXT = pa.large_string()
+INDEX = pa.int64()
+FIELDS = pa.map_(pa.string(), pa.list_(pa.string()))  # field name -> its values; a categorical field has one
+TRAIN, VALID, TEST = "train", "valid", "test"
+
+# The statuses of an answer. Only `ok` and `truncated` carry text.
+STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a table promises. `nullable` names the columns that may hold nulls; `status` the one that is counted."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    version: int = 1
+    nullable: frozenset[str] = frozenset()
+    status: str | None = None
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)  # column -> the only values allowed
+
+
+def _contract(name: str, key: str, columns: dict[str, pa.DataType], **rest: object) -> Contract:
+    return Contract(name=name, schema=pa.schema(list(columns.items())), key=tuple(key.split()), **rest)  # type: ignore[arg-type]
+
+
+_PROMPTS: dict[str, pa.DataType] = {
+    "entity": INDEX,
+    "step": pa.int32(),
+    "chunk": pa.int32(),
+    "digest": pa.string(),  # of template, factors, texts, sampling, engine and model: the key of the answer cache
+    "template": pa.string(),
+    "items": pa.list_(INDEX),  # whose texts the prompt cites, in the order they stand in it
+    "text_digests": pa.list_(pa.string()),
+    "kept": pa.list_(pa.int32()),  # tokens kept of each text: the clip plan
+    "cut": pa.int64(),  # tokens of the texts that the clip plan leaves out
+    "tokens": pa.int64(),  # tokens of the whole prompt as rendered
+    "cutoff": INDEX,  # users: the texts come from positions before this one; items: 0
+}
+_ANSWERS: dict[str, pa.DataType] = {
+    "entity": INDEX,
+    "status": pa.string(),
+    "reason": pa.string(),
+    "text": TEXT,
+    "tokens_in": pa.int64(),
+    "tokens_out": pa.int64(),
+    "attempts": pa.int32(),
+    "seconds": pa.float64(),
+    "engine": pa.string(),
+    "digest": pa.string(),  # of the prompt; null where no prompt was made
+}
+_EMBEDDINGS: dict[str, pa.DataType] = {
+    "entity": INDEX,
+    "vector": pa.list_(pa.float16()),  # the length is the encoder's; one length per artifact
+    "has_text": pa.bool_(),
+    "tokens_read": pa.int64(),
+    "tokens_there": pa.int64(),
+}
+_POSITIVES: dict[str, pa.DataType] = {
+    "anchor": INDEX,
+    "rank": pa.int32(),  # from 0
+    "partner": INDEX,
+    "score": pa.float64(),
+    "shared": pa.int64(),
+}
+
+CONTRACTS: dict[str, Contract] = {
+    c.name: c
+    for c in (
+        _contract("users", "user", {"user": INDEX, "user_id": pa.string(), "fields": FIELDS}),
+        _contract(
+            "items",
+            "item",
+            {"item": INDEX, "item_id": pa.string(), "title": TEXT, "year": pa.int32(), "fields": FIELDS},
+            nullable=frozenset({"year"}),
+        ),
+        _contract(
+            "log",
+            "user position",
+            {
+                "user": INDEX,
+                "position": INDEX,
+                "item": INDEX,
+                "rating": pa.float32(),
+                "time": INDEX,
+                "label": pa.bool_(),
+            },
+        ),
+        _contract("cutoffs", "user", {"user": INDEX, "cutoff": INDEX, "events": INDEX}),
+        _contract(
+            "splits",
+            "user",
+            {"user": INDEX, "part": pa.string(), "cutoff": INDEX},
+            values={"part": (TRAIN, VALID, TEST)},
+        ),
+        _contract("cold_items", "item", {"item": INDEX, "cold": pa.bool_()}),
+        _contract(
+            "samples",
+            "user position",
+            {"user": INDEX, "position": INDEX, "item": INDEX, "label": pa.bool_(), "split": pa.string()},
+            values={"split": (TRAIN, VALID, TEST)},
+        ),
+        _contract(
+            "entities",
+            "entity",
+            {"entity": INDEX, "entity_id": pa.string(), "label": TEXT, "year": pa.int32(), "text": TEXT},
+            nullable=frozenset({"year", "text"}),
+        ),
+        _contract("truth", "item", {"item": INDEX, "entity_ids": pa.list_(pa.string())}),
+        _contract(
+            "knowledge",
+            "item rank",
+            {
+                "item": INDEX,
+                "rank": pa.int32(),
+                "entity_id": pa.string(),
+                "text": TEXT,
+                "similarity": pa.float64(),
+                "method": pa.string(),
+                "ties": pa.int32(),  # other entities that were just as good
+            },
+            nullable=frozenset({"entity_id", "text", "similarity"}),
+            status="method",
+        ),
+        _contract(
+            "item_texts",
+            "item",
+            {"item": INDEX, "text": TEXT, "digest": pa.string(), "tokens": pa.int64()},
+            nullable=frozenset({"text", "digest"}),
+        ),
+        _contract("item_prompts", "entity step chunk", _PROMPTS),
+        _contract("user_prompts", "entity step chunk", _PROMPTS),
+        *(
+            _contract(
+                name,
+                "entity",
+                _ANSWERS,
+                nullable=frozenset({"text", "reason", "digest"}),
+                status="status",
+                values={"status": STATUSES},
+            )
+            for name in ("item_answers", "user_answers")
+        ),
+        _contract("item_embeddings", "entity", _EMBEDDINGS),
+        _contract("user_embeddings", "entity", _EMBEDDINGS),
+        _contract("item_positives", "anchor rank", _POSITIVES),
+        _contract("user_positives", "anchor rank", _POSITIVES),
+        _contract(
+            "predictions",
+            "user position",
+            {
+                "user": INDEX,
+                "position": INDEX,
+                "item": INDEX,
+                "split": pa.string(),
+                "label": pa.bool_(),
+                "cold": pa.bool_(),
+                "score": pa.float64(),
+            },
+            values={"split": (TRAIN, VALID, TEST)},
+        ),
+    )
+}
