@@ -186,8 +186,8 @@ def _node_folder() -> Path:
     return folder
 
 
-def _memmap(path: Path, kind: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    out: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)  # type: ignore[no-untyped-call]
+def _memmap(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    out: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)  # type: ignore[no-untyped-call]
     return out
 
 
