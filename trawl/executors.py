@@ -1,17 +1,19 @@
 """Where tasks run: in this process, as Ray tasks, or on Ray Data actors that keep a loaded model.
 
 Errors that trawl raises come back as themselves. A worker that dies is replaced by Ray; a task that keeps taking its
-worker down ends the run (stage.run_task counts).
+worker down ends the run (worker.run_task counts).
 """
 
 import os
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trawl import errors
 from trawl.config import Config
 from trawl.errors import EngineDied, Failed, TrawlError
-from trawl.stage import Executor, Job, Task, run_task
+from trawl.stage import Executor, Job, Task
+from trawl.worker import run_folder, run_task
 
 _ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,12 +34,16 @@ class Inline:
         for task in tasks:
             yield run_task(job, task)
 
+    def fill(self, job: Job) -> dict[str, Any]:
+        return run_folder(job)
+
 
 class OnRay:
     """Light stages as Ray tasks on reused workers, heavy ones on Ray Data actors."""
 
     def __init__(self, cfg: Config) -> None:
         self.actors = cfg.resources.actors
+        self.launcher = cfg.resources.launcher
         connect(cfg)
 
     def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
@@ -49,6 +55,20 @@ class OnRay:
         for outcome in runs:
             _reraise(outcome)
             yield outcome
+
+    def fill(self, job: Job) -> dict[str, Any]:
+        """In this process, which then drives Ray Train; or as a task, so that several cells train side by side."""
+        if self.launcher == "ray_train":
+            return run_folder(job)
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_retries=2)(_guarded_folder)
+        try:
+            outcome: dict[str, Any] = ray.get(remote.remote(job))
+        except ray.exceptions.RayError as error:
+            raise _died(job, error) from error
+        _reraise(outcome)
+        return outcome
 
     def _tasks(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray
@@ -94,7 +114,7 @@ def _heavy_phase(job: Job) -> int | None:
 
 
 class _Actor:
-    """Keeps the stage's worker (in stage.run_task's cache) between batches of Ray Data."""
+    """Keeps the stage's worker (in worker.run_task's cache) between batches of Ray Data."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -106,18 +126,30 @@ class _Actor:
 
 
 def _guarded(job: Job, task: Task) -> dict[str, Any]:
-    """The outcome, or an error of ours as plain data (it would lose its class on the way)."""
-    blank = {"task": task.name, "peak_mib": 0.0, "error": "", "message": ""}
+    return _guard(job, lambda: run_task(job, task))
+
+
+def _guarded_folder(job: Job) -> dict[str, Any]:
+    return _guard(job, lambda: run_folder(job))
+
+
+def _guard(job: Job, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The outcome, or an error as plain data: it would lose its class and its trace on the way to the driver."""
+    blank = {"task": "", "peak_mib": 0.0, "error": "", "message": "", "trace": ""}
     try:
-        return blank | run_task(job, task)
+        return blank | work()
     except TrawlError as error:
-        return blank | {"error": type(error).__name__, "message": str(error)}
+        kind, message = type(error).__name__, str(error)
+    except Exception as error:  # a fault of the code: still one line, the trace beside it
+        kind, message = Failed.__name__, f"{job.stage.artifact}: {type(error).__name__}: {error}"
+    return blank | {"error": kind, "message": message, "trace": traceback.format_exc()}
 
 
 def _reraise(outcome: dict[str, Any]) -> None:
     if outcome["error"]:
-        kind = getattr(errors, outcome["error"], Failed)
-        raise kind(outcome["message"])
+        error: TrawlError = getattr(errors, outcome["error"], Failed)(outcome["message"])
+        error.add_note(outcome["trace"])
+        raise error
 
 
 def _died(job: Job, error: Exception) -> TrawlError:

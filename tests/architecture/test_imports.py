@@ -1,0 +1,132 @@
+"""Who may import whom, what importing costs, and how thin a job is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "export")
+# A module may import those that stand before it. Modules of one line do not import each other.
+ORDER = [
+    {"errors"},
+    {"schemas", "config"},
+    {"recipes", "store"},
+    {"checks", "inputs", "environment"},
+    {"stage"},
+    {"worker"},
+    {"executors", *ROOMS, "model", "report"},
+    {"pipeline"},
+    {"runs"},
+    {"experiment", "views", "printing"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+SOURCES = sorted((ROOT / "trawl").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this project that a file imports, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("trawl", "jobs", "tune")}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "trawl").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_import_rules(path: Path) -> None:
+    here = room_of(path)
+    if here == "__init__":
+        assert not imported(path)
+        return
+    for name in imported(path):
+        top, *rest = name.split(".")
+        assert top == "trawl", f"{path} imports {name}: nothing imports jobs or tune"
+        there = rest[0] if rest else "__init__"
+        if there in (here, "__init__", "__version__") or there not in LEVEL:
+            continue
+        if there == "model" and here in ("training", "export"):
+            continue
+        assert LEVEL[there] < LEVEL[here], f"{path} imports {name}, which stands beside or above it"
+
+
+def test_model_needs_only_errors_and_config() -> None:
+    for path in (ROOT / "trawl" / "model").rglob("*.py"):
+        allowed = {"trawl.model", "trawl.errors", "trawl.config"}
+        for name in imported(path):
+            assert name == "trawl" or any(name == a or name.startswith(f"{a}.") for a in allowed), (
+                f"{path} imports {name}"
+            )
+
+
+def heavy_imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> None:
+    knows = {"trawl/executors.py", "trawl/training/trainer.py"}
+    if "ray" in heavy_imports(path):
+        assert path.relative_to(ROOT).as_posix() in knows
+
+
+def test_extraction_and_the_synthetic_world_share_no_words() -> None:
+    for path in (ROOT / "trawl" / "extraction").rglob("*.py"):
+        assert not any(name.startswith("trawl.data") for name in imported(path))
+
+
+@pytest.mark.parametrize(
+    "module", ["trawl", "trawl.cli", "trawl.config", "trawl.pipeline", "trawl.swing", "trawl.linking", "trawl.report"]
+)
+def test_imports_are_light(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        f"if {module!r} == 'trawl.pipeline': {module}.stages()\n"
+        "print([m for m in ('ray', 'torch', 'vllm', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda p: p.name)
+def test_jobs_are_thin(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 20
+    assert imported(path) <= {"trawl.cli", "trawl.cli.job"}
+
+
+def test_every_room_has_a_job() -> None:
+    assert {p.stem for p in (ROOT / "jobs").glob("*.py")} >= {
+        "data",
+        "link",
+        "extract",
+        "encode",
+        "swing",
+        "train",
+        "pipeline",
+    }
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 320
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"

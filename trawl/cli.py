@@ -1,0 +1,214 @@
+"""The command line: all argument parsing and exit codes (0 done, 1 failed, 2 asked wrongly).
+
+stdout carries results; progress and messages go to stderr. With --json stdout is nothing but JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from trawl import __version__, config, printing, recipes, views
+from trawl.errors import TrawlError
+
+DEFAULT_STORE = "out/store"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; an error of ours is one line on stderr. Returns the exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        code = args.do(args)
+        return int(code or 0)
+    except TrawlError as error:
+        return _failed(args, f"trawl: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        return _failed(args, "trawl: interrupted; the same command goes on where it stood", 130)
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _failed(args, f"trawl: {error.strerror or error}: {error.filename or 'see --traceback'}", 1)
+    except Exception as error:
+        return _failed(args, f"trawl: internal error, {type(error).__name__}: {error}; --traceback shows where", 1)
+
+
+def job(until: str = "", arguments: Sequence[str] | None = None) -> int:
+    """`trawl run` with its arguments, up to a room: what the scripts in jobs/ are."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return main(["run", *words, *(["--until", until] if until else [])])
+
+
+def _failed(args: argparse.Namespace, line: str, code: int) -> int:
+    if args.traceback:
+        traceback.print_exc()
+    print(" ".join(line.split()), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trawl", description="Outside knowledge for recommenders, as a chain of tables on Ray."
+    )
+    parser.add_argument("--version", action="version", version=f"trawl {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_views(commands)
+    _add_tools(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, do: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.set_defaults(do=do)
+    return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("TRAWL_STORE", DEFAULT_STORE)
+    parser.add_argument(
+        "--store",
+        default=default,
+        metavar="URI",
+        help="where artifacts and runs live (default: $TRAWL_STORE or out/store)",
+    )
+
+
+def _add_run(commands: Any) -> None:
+    run = _command(commands, "run", _run, "run a recipe; an interrupted or repeated run makes only what is missing")
+    run.add_argument("recipe", help=f"a path to a .toml file, or one of {', '.join(recipes.shipped())}")
+    _add_store(run)
+    run.add_argument("--name", default="", help="name of the run (default: the recipe's)")
+    run.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
+    keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults")
+    keys.add_argument("recipe", nargs="?", default="", help="show this recipe's values instead")
+
+
+def _add_views(commands: Any) -> None:
+    status = _command(commands, "status", _status, "state of a run and of its artifacts")
+    result = _command(commands, "result", _result, "the result table of a run")
+    show = _command(commands, "show", _show, "rows of a table, raw ids beside indexes")
+    for parser in (status, result, show):
+        parser.add_argument("run", help="name of a run in --store, or its folder as a path or URI")
+        _add_store(parser)
+        parser.add_argument("--json", action="store_true", help="JSON on stdout (show: one object per line)")
+    show.add_argument("artifact")
+    show.add_argument("--limit", type=int, default=10, metavar="N")
+    show.add_argument("--arm", default="", help="the table of this arm (default: of the first that has it)")
+    show.add_argument("--repetition", type=int, default=0)
+    why = _command(commands, "why", _why, "the config key or input that made two runs differ")
+    why.add_argument("run_a")
+    why.add_argument("run_b")
+    _add_store(why)
+    why.add_argument("--json", action="store_true")
+    gc = _command(commands, "gc", _gc, "remove old runs and what only they use")
+    gc.add_argument("--keep-runs", type=int, required=True, metavar="N")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    _add_store(gc)
+
+
+def _add_tools(commands: Any) -> None:
+    link = _command(commands, "link", _link, "link titles to entities by edit similarity and year")
+    for name in ("titles", "entities", "out"):
+        link.add_argument(f"--{name}", required=True, metavar="FILE")
+    link.add_argument("--truth", default="", metavar="FILE", help="accepted entity ids, for the report")
+    swing = _command(commands, "swing", _swing, "mine positives from interactions")
+    for name in ("interactions", "user-column", "item-column", "out"):
+        swing.add_argument(f"--{name}", required=True)
+    swing.add_argument("--side", choices=("user", "item"), required=True)
+    swing.add_argument("--top-k", type=int, default=10)
+    swing.add_argument("--normalize", choices=("none", "cosine"), default="cosine")
+    for parser in (link, swing):
+        parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from trawl import executors, experiment
+    from trawl.report import build
+    from trawl.store import Store
+
+    cfg = recipes.load(args.recipe, args.set)
+    store = Store(args.store)
+    name = args.name or cfg.name
+    listener = experiment.Listener(printing.stage_line, printing.cell_line)
+    run = experiment.run(cfg, store, name, executors.executor, listener, args.until)
+    page = build(store, run.name)
+    if run.results():
+        print(printing.result_table(run))
+    print(f"report: {page}")
+    return 0
+
+
+def _keys(args: argparse.Namespace) -> None:
+    cfg = recipes.load(args.recipe) if args.recipe else config.Config()
+    for key in config.valid_keys():
+        print(f"{key} = {json.dumps(cfg.get(key))}")
+
+
+def _status(args: argparse.Namespace) -> None:
+    from trawl.runs import find
+
+    found = views.status(find(args.run, args.store))
+    print(json.dumps(found) if args.json else printing.status_table(found))
+
+
+def _result(args: argparse.Namespace) -> None:
+    from trawl.runs import find
+
+    run = find(args.run, args.store)
+    print(json.dumps(run.results()) if args.json else printing.result_table(run))
+
+
+def _show(args: argparse.Namespace) -> None:
+    from trawl.runs import find
+
+    for row in views.show(find(args.run, args.store), args.artifact, args.limit, args.arm, args.repetition):
+        print(json.dumps(row, ensure_ascii=False, default=str) if args.json else printing.row_lines(row))
+
+
+def _why(args: argparse.Namespace) -> None:
+    from trawl.runs import find
+
+    causes = views.why(find(args.run_a, args.store), find(args.run_b, args.store))
+    print(json.dumps(causes) if args.json else printing.cause_lines(causes))
+
+
+def _gc(args: argparse.Namespace) -> None:
+    from trawl.errors import AskedWrongly
+    from trawl.store import Store
+
+    if args.keep_runs < 0:
+        raise AskedWrongly(f"--keep-runs {args.keep_runs}: must not be negative")
+    gone = views.gc(Store(args.store), args.keep_runs, args.dry_run)
+    print("\n".join(gone) if gone else "nothing to remove")
+
+
+def _link(args: argparse.Namespace) -> None:
+    from trawl.linking.front import link_files
+
+    report = link_files(args.titles, args.entities, args.out, args.truth or None)
+    print(json.dumps(report) if args.json else printing.report_lines(report))
+
+
+def _swing(args: argparse.Namespace) -> None:
+    from trawl.swing.front import swing_file
+
+    report = swing_file(
+        args.interactions,
+        args.user_column,
+        args.item_column,
+        side=args.side,
+        top_k=args.top_k,
+        normalize=args.normalize,
+        out=args.out,
+    )
+    print(json.dumps(report) if args.json else printing.report_lines(report))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Lines and tables for the terminal."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trawl.runs import Cell, Run
+from trawl.stage import Outcome
+
+
+def stage_line(outcome: Outcome, cell: Cell) -> None:
+    """One line per stage on stderr: name, rows, seconds, memory, statuses, and whose it is where that matters."""
+    what = "ready" if outcome.skipped else f"{outcome.seconds:.1f} s"
+    rows = f"{outcome.rows:,} rows" if outcome.rows else ""
+    counts = ", ".join(f"{k} {v:,}" for k, v in sorted(outcome.statuses.items()))
+    memory = "" if outcome.skipped else f"{outcome.peak_mib:,.0f} MiB"
+    whose = f"[{cell.name}]" if outcome.artifact in ("model", "predictions") else ""
+    print(
+        f"{outcome.artifact:<16} {rows:>15} {what:>9} {memory:>10}  {counts}{whose}".rstrip(),
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def cell_line(row: Mapping[str, Any]) -> None:
+    """One line per finished cell on stderr."""
+    parts = [f"{split} AUC {row[split]['auc']:.4f}" for split in ("validation", "test")]
+    print(f"  {row['arm']}/{row['repetition']}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, the first to the left and the others to the right."""
+    widths = [max(len(str(r[i])) for r in (head, *rows)) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            str(c).ljust(w) if i == 0 else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(head), line(["-" * w for w in widths]), *(line(r) for r in rows)])
+
+
+def result_table(run: Run) -> str:
+    """Means over repetitions by arm, and the difference of test AUC from the reference with its interval."""
+    arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in run.results():
+        arms[row["arm"]].append(row)
+    found = {
+        (c["arm"], c["slice"]): c
+        for c in run.read("comparisons.json") or []
+        if c["metric"] == "auc" and c["slice"] in ("all", "cold")
+    }
+    cold = any((row["test"].get("cold") or {}).get("rows") for rows in arms.values() for row in rows)
+    head = ["arm", "n", "valid AUC", "test AUC", "gAUC", "LogLoss", "dAUC [95 %]"]
+    rows = [_result_row(arm, mine, found, cold) for arm, mine in arms.items()]
+    return table(head + (["cold AUC", "cold gAUC", "cold dAUC [95 %]"] if cold else []), rows)
+
+
+def _result_row(arm: str, rows: list[dict[str, Any]], found: Mapping[tuple[str, str], Any], cold: bool) -> list[str]:
+    def mean(split: str, metric: str, part: str = "") -> str:
+        values = [((r[split].get(part) or {}) if part else r[split]).get(metric) for r in rows]
+        known = [v for v in values if v is not None]
+        return f"{np.mean(known):.4f}" if known else "-"
+
+    def difference(part: str) -> str:
+        c = found.get((arm, part))
+        return f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" if c else "-"
+
+    out = [
+        arm,
+        str(len(rows)),
+        mean("validation", "auc"),
+        mean("test", "auc"),
+        mean("test", "gauc"),
+        mean("test", "logloss"),
+    ]
+    out.append(difference("all"))
+    return out + ([mean("test", "auc", "cold"), mean("test", "gauc", "cold"), difference("cold")] if cold else [])
+
+
+def status_table(status: Mapping[str, Any]) -> str:
+    """State of a run: a head line and a row per artifact."""
+    cells = status["cells"]
+    head = f"{status['name']}: {status['state']}, {cells['finished']} of {cells['all']} cells finished"
+    head += f", created {status['created']}"
+    rows = [
+        [
+            a["artifact"],
+            a["fingerprint"],
+            a["state"],
+            f"{a.get('rows', ''):,}" if a.get("rows") else "",
+            str(a.get("seconds", "")),
+        ]
+        for a in status["artifacts"]
+    ]
+    return f"{head}\n{table(['artifact', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+
+
+def cause_lines(causes: Sequence[Mapping[str, Any]]) -> str:
+    """The causes of a difference, a line each."""
+    if not causes:
+        return "no difference: every artifact has the same fingerprint"
+    return "\n".join(f"{c['artifact']}: {c['kind']} {c['key']}: {c['first']!r} -> {c['second']!r}" for c in causes)
+
+
+def row_lines(row: Mapping[str, Any]) -> str:
+    """A row of a table, one column after another; long values are shortened."""
+    return "  ".join(f"{k}={_short(v)}" for k, v in row.items())
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def report_lines(report: Mapping[str, Any]) -> str:
+    """A report of a tool, a figure per line."""
+    return "\n".join(f"{k}: {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in report.items())

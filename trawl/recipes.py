@@ -1,0 +1,62 @@
+"""Recipes: TOML files, shipped or the user's own, one extending another."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+from trawl.config import Config
+from trawl.errors import ConfigError
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = package_files.files("jobs") / "recipes"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load(recipe: str, settings: Iterable[str] = ()) -> Config:
+    """Read a recipe by shipped name or path, and apply `--set` settings.
+
+    A recipe may say `extends = "name or path"`; its own keys then win. Raises ConfigError.
+    """
+    return Config.build(_tree(recipe, ())).override(*settings)
+
+
+def _tree(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if recipe in seen:
+        raise ConfigError(f"recipe {recipe}: extends itself by way of {' -> '.join(seen)}")
+    tree = _parse_recipe(recipe)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return {"name": Path(recipe).stem} | tree
+    near = Path(recipe).parent / str(parent)
+    base = _tree(str(near) if near.suffix == ".toml" else str(parent), (*seen, recipe))
+    return _merge(base, {"name": Path(recipe).stem} | tree)
+
+
+def _parse_recipe(recipe: str) -> dict[str, Any]:
+    path = Path(recipe)
+    try:
+        if path.suffix == ".toml" or "/" in recipe:
+            text = path.read_text(encoding="utf-8")
+        elif recipe in shipped():
+            text = (package_files.files("jobs") / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
+        else:
+            raise ConfigError(f"no recipe {recipe!r}: give a path to a .toml file or one of {', '.join(shipped())}")
+        return tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {recipe}: cannot be read ({error.__class__.__name__}: {error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {recipe}: not valid TOML: {error}") from None
+
+
+def _merge(base: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in new.items():
+        old = out.get(key)
+        # Arms are replaced as a whole: a child recipe that names arms means just those.
+        both = isinstance(value, Mapping) and isinstance(old, dict) and key != "arms"
+        out[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return out
