@@ -103,7 +103,8 @@ class OnRay:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
         )
         try:
-            yield from data.iter_rows()
+            # All at once: outcomes are small, and an iterator given up half way would keep its actors and threads.
+            yield from data.take_all()
         except ray.exceptions.RayError as error:
             raise _died(job, error) from error
 
@@ -118,11 +119,17 @@ class _Actor:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.failed: dict[str, Any] | None = None
 
     def __call__(self, batch: Any) -> Any:
+        """After an error the run is lost: what is left to this actor is answered with it, unworked."""
         import pandas as pd
 
-        return pd.DataFrame([_guarded(self.job, task) for task in batch["task"]])
+        outcomes = []
+        for task in batch["task"]:
+            outcomes.append(self.failed or _guarded(self.job, task))
+            self.failed = outcomes[-1] if outcomes[-1]["error"] else None
+        return pd.DataFrame(outcomes)
 
 
 def _guarded(job: Job, task: Task) -> dict[str, Any]:
@@ -139,10 +146,11 @@ def _guard(job: Job, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return blank | work()
     except TrawlError as error:
-        kind, message = type(error).__name__, str(error)
+        kind, message, trace = type(error).__name__, str(error), traceback.format_exc()
     except Exception as error:  # a fault of the code: still one line, the trace beside it
         kind, message = Failed.__name__, f"{job.stage.artifact}: {type(error).__name__}: {error}"
-    return blank | {"error": kind, "message": message, "trace": traceback.format_exc()}
+        trace = traceback.format_exc()
+    return blank | {"error": kind, "message": message, "trace": trace}
 
 
 def _reraise(outcome: dict[str, Any]) -> None:

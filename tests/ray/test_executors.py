@@ -123,8 +123,9 @@ def test_a_task_that_kills_every_worker_ends_the_run(store: Store, heavy: bool) 
 
 @pytest.mark.parametrize("heavy", [False, True], ids=["tasks", "actors"])
 def test_an_error_of_ours_keeps_its_class_and_line(store: Store, heavy: bool) -> None:
-    with pytest.raises(InputError, match=r"^ratings.dat, line 7: three fields where four are due$"):
+    with pytest.raises(InputError) as caught:
         run_stage(stage(Refuses, heavy), Config(), store, {}, OnRay(Config()))
+    assert str(caught.value) == "ratings.dat, line 7: three fields where four are due"
 
 
 @pytest.mark.parametrize("heavy", [False, True], ids=["tasks", "actors"])
