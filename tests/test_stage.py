@@ -175,7 +175,7 @@ def harmful(change: Callable[[pa.Table], pa.Table]) -> Stage:
         (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "twice the key user = "),
         (lambda t: t.drop_columns(["cutoff"]), r"columns missing \['cutoff'\]"),
         (lambda t: t.append_column("more", t["user"]), r"not in the contract \['more'\]"),
-        (lambda t: t.set_column(0, "user", pa.array([0] + t["user"].to_pylist()[1:])), "user below 1"),
+        (lambda t: t.set_column(0, "user", pa.array([0, *t["user"].to_pylist()[1:]])), "user below 1"),
         (lambda t: t.set_column(0, "user", pa.array(np.arange(t.num_rows) + 10**6)), "twice|not the same ones"),
         (lambda t: t.set_column(1, "part", pa.array(["all"] * t.num_rows)), "part = all at user = .*allowed"),
         (lambda t: t.set_column(2, "cutoff", pa.nulls(t.num_rows, pa.int64())), "cutoff is null at user = "),

@@ -135,6 +135,8 @@ def _run(args: argparse.Namespace) -> int:
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
+    for arm in experiment.chosen(cfg)[1]:
+        print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
     listener = experiment.Listener(printing.stage_line, printing.cell_line)
     run = experiment.run(cfg, store, name, executors.executor, listener, args.until)
     page = build(store, run.name)

@@ -35,6 +35,7 @@ class Synthetic(Section):
     unlinked: Share = 0.04  # items whose page is not in the knowledge base
     empty_pages: Share = 0.05  # pages without text
     noise: Annotated[float, Field(ge=0)] = 2.0  # irrelevant sentences per relevant one
+    misspelt: Share = 0.05  # item titles one or two letters away from their page's
     seed: int = 0
 
 
@@ -69,6 +70,7 @@ class Linking(Section):
     threshold: Share = 0.95  # smallest edit similarity that links when the year agrees
     year_tolerance: Annotated[int, Field(ge=0)] = 1
     candidates: Annotated[int, Field(ge=1)] = 50  # per title, before the year is looked at
+    decode_labels: bool = False  # read %27 in labels as '; off: such pages are mostly second copies of a page
 
 
 class Extraction(Section):
@@ -119,6 +121,8 @@ class Model(Section):
     history_ratings: bool = True
     rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
+    user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
+    value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
     injection: Literal["none", "replace", "add"] = "replace"  # T: [id ; adapted] replaces the id embedding
     side: Literal["item", "user", "both"] = "both"
     adapter: Literal["raw", "linear", "moe"] = "moe"
@@ -153,6 +157,7 @@ class Training(Section):
 class Experiment(Section):
     """Arms (named overrides) x repetitions; repetition r sets data.split_seed and training.seed to their value + r."""
 
+    # name -> overrides; `needs = "a.b"` leaves the arm out where that key is empty
     arms: dict[str, dict[str, Any]] = {}
     repetitions: Annotated[int, Field(ge=1)] = 1
     reference: str = ""  # the arm that differences are taken against; empty: the first
@@ -212,17 +217,17 @@ class Config(Section):
 
         Raises ConfigError for an unknown key (with the nearest valid one) or a value that does not fit.
         """
-        tree = self.model_dump(mode="json")
-        for setting in settings:
-            key, value = _parse_setting(setting) if isinstance(setting, str) else setting
-            _assign(tree, key, value)
-        return Config.build(tree)
+        return Config.build(self.model_dump(mode="json"), *settings)
 
     @staticmethod
-    def build(tree: Mapping[str, Any]) -> "Config":
-        """Validate plain data. Raises ConfigError naming the key, the value's fault and the nearest valid key."""
+    def build(tree: Mapping[str, Any], *settings: str | tuple[str, Any]) -> "Config":
+        """Validate plain data with settings applied. Raises ConfigError: the key, its fault, the nearest valid key."""
+        changed = dict(tree)
+        for setting in settings:
+            key, value = _parse_setting(setting) if isinstance(setting, str) else setting
+            _assign(changed, key, value)
         try:
-            return Config.model_validate(dict(tree))
+            return Config.model_validate(changed)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
@@ -255,16 +260,14 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    node, names = tree, key.split(".")
-    for depth, name in enumerate(names[:-1]):
-        child = node.get(name)
-        if not isinstance(child, dict):
-            if names[:2] != ["experiment", "arms"] or depth < 2:
-                raise ConfigError(f"no such key: {key}{_nearest(key)}")
-            child = node[name] = {}
-        node = child
-    if names[-1] not in node and names[:2] != ["experiment", "arms"]:
+    names = key.split(".")
+    arm = names[:2] == ["experiment", "arms"] and len(names) > 3
+    if not arm and key not in valid_keys():
         raise ConfigError(f"no such key: {key}{_nearest(key)}")
+    node = tree
+    for name in names[:-1]:
+        child = node.get(name)
+        node[name] = node = dict(child) if isinstance(child, Mapping) else {}
     node[names[-1]] = value
 
 

@@ -37,6 +37,9 @@ class Inline:
     def fill(self, job: Job) -> dict[str, Any]:
         return run_folder(job)
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
 
 class OnRay:
     """Light stages as Ray tasks on reused workers, heavy ones on Ray Data actors."""
@@ -69,6 +72,11 @@ class OnRay:
             raise _died(job, error) from error
         _reraise(outcome)
         return outcome
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        import ray
+
+        return ray.get(ray.remote(num_cpus=1)(function).remote(*arguments))
 
     def _tasks(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray

@@ -4,15 +4,21 @@ A recipe without arms is an experiment of one arm. Repetition r draws the split 
 data.split_seed and training.seed. Searches and paper tables stand on this: there is no second loop.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from trawl import pipeline
 from trawl.config import Config, flat
 from trawl.errors import ConfigError
+from trawl.inputs import Inputs
 from trawl.runs import Cell, Run, claim
+from trawl.schemas import TEST
 from trawl.stage import Executor, Outcome
 from trawl.store import Store
 
@@ -27,9 +33,24 @@ class Listener:
     cell: Callable[[dict[str, Any]], None]
 
 
+def chosen(cfg: Config) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The arms to run, and the names of those left out because a key that their `needs` names is empty."""
+    arms: dict[str, dict[str, Any]] = {}
+    left_out = []
+    for arm, changes in (cfg.experiment.arms or {"default": {}}).items():
+        needs = changes.get("needs")
+        if needs and not cfg.get(str(needs)):
+            left_out.append(arm)
+        else:
+            arms[arm] = {key: value for key, value in changes.items() if key != "needs"}
+    return arms, left_out
+
+
 def expand(cfg: Config, until: str = "") -> list[Cell]:
     """The cells of a recipe, arms in their order within each repetition. Raises ConfigError naming the arm."""
-    arms = cfg.experiment.arms or {"default": {}}
+    arms, _ = chosen(cfg)
+    if not arms:
+        raise ConfigError("experiment.arms: every arm is left out, the keys that they need are empty")
     if cfg.experiment.reference and cfg.experiment.reference not in arms:
         raise ConfigError(f"experiment.reference = {cfg.experiment.reference!r} is no arm ({', '.join(arms)})")
     cells = []
@@ -61,7 +82,7 @@ def run(
         _shared(cells, store, executor, opened, listener)
         if "predictions" in cells[0].fingerprints:
             _cells(cfg, cells, store, executor, opened, listener)
-            opened.write("comparisons.json", comparisons(cfg, cells, store))
+            opened.write("comparisons.json", _comparisons(cfg, cells, store, executor))
     except BaseException:
         opened.state("failed")
         raise
@@ -128,13 +149,11 @@ def _cell(cell: Cell, store: Store, executor: Executor, opened: Run, listener: L
         listener.stage(outcome, cell)
 
     pipeline.run(pipeline.Plan(cell.cfg, cell.fingerprints), store, executor, tell, lambda name: name in _LAST)
-    return result_row(cell, store)
+    return result_row(cell, store, executor.call(measured, store, cell.fingerprints["predictions"]))
 
 
-def result_row(cell: Cell, store: Store) -> dict[str, Any]:
-    """A finished cell as a row of result.json; metrics are exact over all rows of the predictions."""
-    from trawl.training.evaluate import evaluate
-
+def result_row(cell: Cell, store: Store, metrics: dict[str, Any]) -> dict[str, Any]:
+    """A finished cell as a row of result.json."""
     manifest = store.manifest("model", cell.fingerprints["model"])
     assert manifest is not None
     source = cell.cfg.extraction.source
@@ -146,22 +165,72 @@ def result_row(cell: Cell, store: Store) -> dict[str, Any]:
         "knowledge": source,
         "injection": cell.cfg.model.injection if used else "none",
         "contrastive": used and (cell.cfg.training.w_user > 0 or cell.cfg.training.w_item > 0),
+        "similarity": used and (cell.cfg.model.similarity or cell.cfg.model.adapted_similarity),
         "model": cell.fingerprints["model"],
         "predictions": cell.fingerprints["predictions"],
-        "epochs": manifest.notes.get("epochs"),
+        "best_epoch": manifest.notes["best_epoch"],
         "seconds": manifest.seconds,
-        **evaluate(store, cell.fingerprints["predictions"]),
+        **metrics,
     }
 
 
-def comparisons(cfg: Config, cells: list[Cell], store: Store) -> list[dict[str, Any]]:
-    """Paired differences of each arm from the reference, within splits, with intervals and Holm's correction."""
-    from trawl.training.evaluate import compare
+def measured(store: Store, predictions: str) -> dict[str, Any]:
+    """Metrics of a predictions table, exact over all its rows; on a worker, since the table may be large."""
+    from trawl.training.evaluate import evaluate
 
+    return evaluate(Inputs(store, {"predictions": predictions}).table("predictions"))
+
+
+def _comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor) -> list[dict[str, Any]]:
+    """Paired differences of each arm from the reference, within splits, with intervals and Holm's correction."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     reference = cfg.experiment.reference or arms[0]
-    marks = {arm: [c.fingerprints["predictions"] for c in cells if c.arm == arm] for arm in arms}
-    others = {arm: mine for arm, mine in marks.items() if arm != reference}
-    if not others or not cfg.experiment.bootstrap:
+    if len(arms) < 2 or not cfg.experiment.bootstrap:
         return []
-    return compare(store, reference, marks[reference], others, resamples=cfg.experiment.bootstrap)
+    marks = {arm: [c.fingerprints["predictions"] for c in cells if c.arm == arm] for arm in arms}
+    slices = ("all", "warm", "cold") if cells[0].cfg.data.cold_items > 0 else ("all",)
+    rows = []
+    for part in slices:
+        rows += executor.call(compared, store, reference, marks, part, cfg.experiment.bootstrap)
+    return rows
+
+
+def compared(
+    store: Store, reference: str, marks: dict[str, list[str]], part: str, resamples: int
+) -> list[dict[str, Any]]:
+    """Rows of comparisons.json for one slice of the test rows: all, warm or cold items."""
+    from trawl.training import statistics
+
+    def replicates(arm: str) -> statistics.Replicates:
+        return statistics.replicates([_test_rows(store, mark, part) for mark in marks[arm]], resamples)
+
+    base = replicates(reference)
+    found = {arm: statistics.difference(replicates(arm), base) for arm in marks if arm != reference}
+    rows = []
+    for metric in statistics.METRICS:
+        adjusted = statistics.holm({arm: differences[metric].p for arm, differences in found.items()})
+        for arm, differences in found.items():
+            d = differences[metric]
+            values = {"difference": d.mean, "low": d.low, "high": d.high, "p": d.p, "p_holm": adjusted[arm]}
+            rows.append(
+                {
+                    "arm": arm,
+                    "reference": reference,
+                    "slice": part,
+                    "metric": metric,
+                    # Too few rows define no metric, and JSON knows no nan.
+                    **{name: value if math.isfinite(value) else None for name, value in values.items()},
+                    "repetitions": len(marks[arm]),
+                }
+            )
+    return rows
+
+
+def _test_rows(store: Store, predictions: str, part: str) -> pa.Table:
+    keep = pc.field("split") == TEST
+    if part != "all":
+        keep &= pc.field("cold") if part == "cold" else ~pc.field("cold")
+    columns = ["user", "label", "score", "split", "cold"]
+    return pa.concat_tables(
+        t.filter(keep) for t in Inputs(store, {"predictions": predictions}).each("predictions", columns)
+    )

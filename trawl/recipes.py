@@ -21,7 +21,7 @@ def load(recipe: str, settings: Iterable[str] = ()) -> Config:
 
     A recipe may say `extends = "name or path"`; its own keys then win. Raises ConfigError.
     """
-    return Config.build(_tree(recipe, ())).override(*settings)
+    return Config.build(_tree(recipe, ()), *settings)
 
 
 def _tree(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -105,6 +105,10 @@ class Executor(Protocol):
         """Run `run_folder` somewhere and return what it returns."""
         ...
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function somewhere that may hold a table."""
+        ...
+
 
 @dataclass(frozen=True)
 class Outcome:

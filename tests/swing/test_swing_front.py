@@ -1,0 +1,120 @@
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from trawl.errors import ConfigError, InputError
+from trawl.swing import mine
+from trawl.swing.front import swing_file
+
+ROWS = {"who": ["b", "b", "a", "a", "c", "b"], "what": ["x", "y", "x", "y", "y", "x"]}
+
+
+def run(tmp_path, name="in.csv", out="out.csv", **options):
+    wanted = {"top_k": 5, "normalize": "none"} | options
+    return swing_file(
+        str(tmp_path / name), "who", "what", wanted.pop("side", "user"), out=str(tmp_path / out), **wanted
+    )
+
+
+def write(tmp_path, text, name="in.csv"):
+    (tmp_path / name).write_text(text)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_both_formats_give_raw_ids_and_count_a_pair_once(tmp_path, ending):
+    table = pa.table(ROWS)
+    pacsv.write_csv(table, tmp_path / "in.csv") if ending == "csv" else pq.write_table(table, tmp_path / "in.parquet")
+    report = run(tmp_path, f"in.{ending}", f"out.{ending}")
+    out = pacsv.read_csv(tmp_path / "out.csv") if ending == "csv" else pq.read_table(tmp_path / "out.parquet")
+    assert out.column_names == ["anchor", "rank", "partner", "score", "shared"]
+    # x has 2 users, y 3, both together 2: s(a, b) = 1/3 + 1/4 + 2/3, with c only 1/4.
+    rows = [(r["anchor"], r["rank"], r["partner"], round(r["score"], 9), r["shared"]) for r in out.to_pylist()]
+    assert rows[:3] == [("a", 0, "b", 1.25, 2), ("a", 1, "c", 0.25, 1), ("b", 0, "a", 1.25, 2)]
+    assert (report["rows"], report["anchors"], report["without"]) == (6, 3, 0)
+
+
+def test_ties_go_by_number_when_all_ids_are_numbers_else_by_text():
+    def partners(ids):
+        table = pa.table({"u": ids, "i": ["x"] * len(ids)})
+        return mine(table, "u", "i", "user", normalize="none").column("partner").to_pylist()[:2]
+
+    assert partners(["2", "10", "9"]) == ["9", "10"]
+    assert partners(["2", "10", "9", "z"]) == ["2", "9"]
+    assert partners([2, 10, 9]) == ["9", "10"]
+    assert partners(["007", "7", "1"]) == ["1", "7"]  # 007 and 7 are two ids
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("who,what\na,x\n,y\n", "row 2, column who: the id is empty"),
+        ("who,what\na,x\nb,NaN\n", "row 2, column what: the id is NaN"),
+        ("who,what\n1,x\n2,x\n-3,x\n", "row 3, column who: the id is negative"),
+        ("who,that\na,x\n", "column what: there is no such column; the columns there are: who, that"),
+        ("", "the file is empty"),
+        ("who,what\na\n", "cannot be read"),
+    ],
+)
+def test_bad_csv_is_refused_by_file_and_row(tmp_path, text, says):
+    write(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        run(tmp_path)
+    assert str(tmp_path / "in.csv") in str(error.value) and says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.array([1, None, 3]), "row 2, column who: the id is null"),
+        (pa.array([1.0, 2.0, float("nan")]), "row 3, column who: the id is NaN"),
+        (pa.array([1.0, 2.5, 3.0]), "row 2, column who: the id is not a whole number"),
+        (pa.array([[1], [2], [3]]), "column who: holds list"),
+        (pa.array([0, -1, 3]), "row 2, column who: the id is negative"),
+    ],
+)
+def test_bad_parquet_is_refused_by_file_and_row(tmp_path, column, says):
+    pq.write_table(pa.table({"who": column, "what": ["x", "y", "z"]}), tmp_path / "in.parquet")
+    with pytest.raises(InputError) as error:
+        run(tmp_path, "in.parquet")
+    assert str(tmp_path / "in.parquet") in str(error.value) and says in str(error.value)
+
+
+def test_missing_column_of_parquet_missing_file_and_endings(tmp_path):
+    pq.write_table(pa.table({"who": ["a"]}), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="the columns there are: who"):
+        run(tmp_path, "in.parquet")
+    with pytest.raises(InputError, match="no such file"):
+        run(tmp_path, "not-there.csv")
+    with pytest.raises(InputError, match="ending of out"):
+        run(tmp_path, "in.parquet", "out.txt")
+    with pytest.raises(InputError, match="folder does not exist"):
+        run(tmp_path, "in.parquet", "no/out.csv")
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        run(tmp_path, "broken.parquet")
+
+
+def test_no_rows_give_an_empty_table(tmp_path):
+    write(tmp_path, "who,what\n")
+    for side in ("user", "item"):
+        report = run(tmp_path, out="out.parquet", side=side)
+        assert (report["rows"], report["anchors"]) == (0, 0)
+        assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+def test_wrong_side_is_refused():
+    with pytest.raises(ConfigError, match="side"):
+        mine(pa.table(ROWS), "who", "what", "both")
+
+
+def test_the_import_is_light():
+    code = "import sys, trawl.swing; print([m for m in ('ray', 'torch', 'pandas') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

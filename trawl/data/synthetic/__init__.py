@@ -1,0 +1,1 @@
+"""A made-up world of films, encyclopaedia pages and viewers, of any size, from a seed."""
