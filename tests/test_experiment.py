@@ -91,8 +91,10 @@ def test_comparisons_are_against_the_reference(done: tuple[Run, Heard, Filling])
     assert {r["arm"] for r in rows} == {"none-cl", "extracted", "shuffled"}
     for row in rows:
         assert row["reference"] == "none"
+        if row["slice"] == "cold" and row["low"] is None:
+            continue  # a resample of six users may hold no cold row of either label
         assert row["low"] <= row["difference"] <= row["high"]
-    same = [r for r in rows if r["arm"] == "none-cl"]
+    same = [r for r in rows if r["arm"] == "none-cl" and r["slice"] == "all"]
     assert same and all(r["difference"] == 0 for r in same)
 
 

@@ -36,19 +36,19 @@ class Inputs:
     fingerprints: Mapping[str, str]  # artifact -> fingerprint
     sources: Mapping[str, str] = field(default_factory=dict)  # raw inputs: key -> path
     work: tuple[str, ...] = ()  # folder of the scattered rows, below the store's root
+    _manifests: dict[str, Manifest] = field(default_factory=dict, repr=False, compare=False)
 
     def manifest(self, name: str) -> Manifest:
         """Raises ArtifactError naming the table when it is not declared or not published."""
         if name not in self.fingerprints:
             raise ArtifactError(f"{name}: not among this stage's inputs ({', '.join(self.fingerprints) or 'none'})")
-        cached: dict[str, Manifest] = _MANIFESTS
-        key = f"{self.store.root}/{name}/{self.fingerprints[name]}"
-        if key not in cached:
+        if name not in self._manifests:
             found = self.store.manifest(name, self.fingerprints[name])
             if found is None:
-                raise ArtifactError(f"{key}: not published; run `trawl run RECIPE --until {name}` first")
-            cached[key] = found
-        return cached[key]
+                where = self.store.path(name, self.fingerprints[name])
+                raise ArtifactError(f"{where}: not published; run `trawl run RECIPE --until {name}` first")
+            self._manifests[name] = found
+        return self._manifests[name]
 
     def has(self, name: str) -> bool:
         return name in self.fingerprints
@@ -152,9 +152,6 @@ class Inputs:
         path = self.store.path(*self.work, f"phase-{phase}", f"{task}.arrow")
         with pa.ipc.open_file(self.store.fs.open_input_file(path)) as reader:
             return pa.Table.from_batches([reader.get_batch(bucket)])
-
-
-_MANIFESTS: dict[str, Manifest] = {}
 
 
 def node_file(key: str, suffix: str, build: Callable[[Path], None]) -> Path:

@@ -68,7 +68,9 @@ def _result_row(arm: str, rows: list[dict[str, Any]], found: Mapping[tuple[str, 
 
     def difference(part: str) -> str:
         c = found.get((arm, part))
-        return f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" if c else "-"
+        if not c or c["low"] is None:
+            return "-"
+        return f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]"
 
     out = [
         arm,

@@ -69,8 +69,9 @@ def _trigrams(texts: Sequence[str]) -> Any:
     lengths = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     row: Any = np.repeat(np.arange(len(padded)), lengths)
+    shape: Any = (len(padded), 2**_BITS)
     if len(codes) < 3:
-        return sparse.csr_matrix((len(padded), 2**_BITS), dtype=np.float32)
+        return sparse.csr_matrix(shape, dtype=np.float32)
     with np.errstate(over="ignore"):
         mixed = (codes[:-2] * np.uint64(0x9E3779B97F4A7C15)) ^ (codes[1:-1] * np.uint64(0xC2B2AE3D27D4EB4F))
         mixed = (mixed ^ codes[2:]) * np.uint64(0x165667B19E3779F9)
@@ -78,6 +79,6 @@ def _trigrams(texts: Sequence[str]) -> Any:
     columns: Any = (mixed >> np.uint64(64 - _BITS)).astype(np.int64)[inside]
     ones: Any = np.ones(len(columns), dtype=np.float32)
     coordinates: Any = (ones, (row[:-2][inside], columns))
-    out: Any = sparse.csr_matrix(coordinates, shape=(len(padded), 2**_BITS))
+    out: Any = sparse.csr_matrix(coordinates, shape=shape)
     out.data[:] = 1  # a trigram twice in a text was summed to 2
     return out

@@ -21,6 +21,7 @@ from trawl.linking.candidates import TrigramIndex
 from trawl.linking.titles import Title, parse
 
 EXACT, EDIT, NONE = "exact", "edit", "none"
+_ESCAPE = "%[0-9A-F]{2}"  # in an id: mostly the second copy of a page whose id is plain
 _PIECE = 0.97  # a subtitle alone is weaker evidence than the title
 LINKS = pa.schema(
     [
@@ -47,7 +48,7 @@ class Labels:
     year: npt.NDArray[np.int32]
     has_text: npt.NDArray[np.bool_]
     ids: pa.Array
-    order: npt.NDArray[np.int64] = field(repr=False)  # place of each entity in the order of ids
+    order: npt.NDArray[np.int64] = field(repr=False)  # place of each entity: by id, but ids with %27 and the like last
 
     @staticmethod
     def build(entities: pa.Table, *, decode: bool = False) -> "Labels":
@@ -63,8 +64,9 @@ class Labels:
         number = np.array(numbers, dtype=np.int64)
         by_form = np.argsort(number, kind="stable")
         ids = entities.column("entity_id").cast(pa.string()).combine_chunks()
+        keys = pa.table({"id": ids, "copy": pc.match_substring_regex(ids, _ESCAPE)})
         order = np.empty(len(ids), dtype=np.int64)
-        order[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
+        order[pc.sort_indices(keys, [("copy", "ascending"), ("id", "ascending")]).to_numpy()] = np.arange(len(ids))
         return Labels(
             index=TrigramIndex(list(forms)),
             start=np.concatenate([[0], np.cumsum(np.bincount(number, minlength=len(forms)))]),

@@ -1,0 +1,55 @@
+"""Token counts and clip plans: what of each text goes into a prompt, decided before anything is sent.
+
+A prompt, its answer and the words around the texts share `max_prompt_tokens`. Texts are cut where they are longest:
+each keeps at most the same number of tokens, so that short ones stay whole. Of a cut text the beginning and the end
+stay, since introductions open with what a thing is and close with how it was received.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+# The counter of engines without a tokenizer: words of up to 16 letters, single ideographs, single signs.
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]{{1,16}}|[^\w\s]")
+ELISION = "[...]"
+ELISION_TOKENS = 5
+_HEAD = 2 / 3
+_STEP = 16  # a cut text keeps a multiple of it, so that fewer forms of a popular text have to be read
+
+
+def count_tokens(text: str) -> int:
+    """Words (a long one in pieces of 16 letters), ideographs and punctuation signs."""
+    return len(TOKEN.findall(text))
+
+
+def clip_plan(tokens: Sequence[int], room: int) -> list[int]:
+    """Tokens to keep of each text so that, with the marks of the cuts, they fit in `room`. Longest first are cut."""
+    counts = np.asarray(tokens, dtype=np.int64)
+    if counts.sum() <= room:
+        return [int(c) for c in counts]
+    room = max(0, room - ELISION_TOKENS * len(counts))
+    level, left = 0, room
+    for rank, count in enumerate(np.sort(counts)):
+        if count * (len(counts) - rank) > left:
+            level = left // (len(counts) - rank)
+            break
+        left -= int(count)
+    else:
+        level = int(counts.max())
+    level -= level % _STEP if level > 2 * _STEP else 0
+    return [min(int(c), level) for c in counts]
+
+
+def clip(text: str, keep: int, there: int) -> str:
+    """`keep` of a text's `there` tokens: beginning, mark, end. Counted as `count_tokens` counts."""
+    if keep >= there:
+        return text
+    if keep <= 0:
+        return ""
+    spans = [match.span() for match in TOKEN.finditer(text)]
+    head = max(1, int(keep * _HEAD))
+    tail = keep - head
+    end = f" {text[spans[-tail][0] :]}" if tail else ""
+    return f"{text[: spans[head - 1][1]]} {ELISION}{end}"

@@ -1,0 +1,225 @@
+"""Picks from the texts what answers each key factor. No weights, no language model: words, names, years, sentences.
+
+It stands at the seam of the language models, so that the whole pipeline runs where there is no model. It cannot infer
+or rephrase; what it says stands in the texts. For one text (an item) a factor's answers come in the order in which the
+text gives them; for several (a user) the ones in most texts come first, ties to the earlier text. Factors take turns,
+so that the token limit costs each about as much.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+
+from trawl.extraction.budget import TOKEN, count_tokens
+from trawl.extraction.engines.seam import Reply, Request
+from trawl.extraction.key_factors import Factor
+
+_SENTENCE = re.compile(r"(?<=[.!?。！？])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9À-Þ])|\n+|(?<=[。！？])")
+_NOT_AN_END = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|vs|No|Prof|Capt|Lt|Sgt|Gen|Col|Vol|Pt))\.$")
+_PART = r"(?:(?:[A-ZÀ-Þ]\.)+|(?:Jr|Sr|St|Dr)\.|[A-ZÀ-Þ][\w'’-]*)"
+_NAME = rf"{_PART}(?:\s+(?:(?:de|del|della|di|da|du|van|von|der|den|la|le|of the|bin|al)\s+){{0,2}}{_PART}){{1,3}}"
+_NAMES = re.compile(rf"[\s,:]*(?:(?:and|&|the|actors?|actress(?:es)?|[A-ZÀ-Þ][\w'’-]+,)\s+)*({_NAME})")
+_LONGEST = 40_000  # characters of a text that are searched; a page's introduction has far fewer
+_SENTENCE_TOKENS = 40
+_ENDINGS = ("", "s", "es", "ed", "d", "ing", "al", "er", "ers", "ion", "ions", "ation")  # of a cue word in a sentence
+_WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NO_NAME = re.compile(r"\b(?:Best|Awards?|Academy|Pictures|Studios?|Department|Festival|Films?)\b")
+_WORD = re.compile(r"[^\W\d_]{4,}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one text says about one factor: answers in order, and for sentences their scores."""
+
+    answers: tuple[str, ...]
+    scores: tuple[float, ...] = ()
+
+
+class Text:
+    """One text, taken apart once for all factors. words: (place, lower-case word); sentences: (as is, lower, words)."""
+
+    def __init__(self, text: str) -> None:
+        self.plain = text
+        self.lower = text.lower() if len(text.lower()) == len(text) else text
+        self.words = [(match.start(), match.group()) for match in _WORDS.finditer(self.lower)]
+        self.sentences = [(s, low := s.lower(), _WORDS.findall(low)) for s in split_sentences(text)]
+
+
+class ExtractiveEngine:
+    """The CPU stand-in for a language model: an extractor, not a generator."""
+
+    name = "extractive"
+    revision = "1"
+
+    def __init__(self, factors: Sequence[Factor], remembered: int = 20_000) -> None:
+        """`remembered`: texts whose findings are kept, since users share the texts of popular items."""
+        self.factors = tuple(factors)
+        self._finders = [_finder(factor) for factor in self.factors]
+        self._read = lru_cache(remembered)(self._read_text)
+
+    def count(self, text: str) -> int:
+        return count_tokens(text)
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Reply:
+        found = [self._read(text) for text in request.texts if text]
+        ranked = [
+            _ranked(factor, [per_text[number] for per_text in found]) for number, factor in enumerate(self.factors)
+        ]
+        text = _within([factor.name for factor in self.factors], ranked, request.max_tokens)
+        return Reply(text, count_tokens(request.prompt), count_tokens(text))
+
+    def _read_text(self, text: str) -> tuple[Found, ...]:
+        read = Text(text[:_LONGEST])
+        return tuple(finder(read) for finder in self._finders)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences of a text; initials and titles ("J. R.", "Dr.") end none."""
+    out: list[str] = []
+    start = 0
+    for gap in _SENTENCE.finditer(text):
+        if _NOT_AN_END.search(text[max(start, gap.start() - 12) : gap.start()]) and "\n" not in gap.group():
+            continue
+        out.append(" ".join(text[start : gap.end()].split()))
+        start = gap.end()
+    out.append(" ".join(text[start:].split()))
+    return [sentence for sentence in out if sentence]
+
+
+class _Values:
+    """Listed words and patterns, as they stand in the text, each once, in the order of the text."""
+
+    def __init__(self, factor: Factor) -> None:
+        self.phrases: dict[str, list[str]] = {}  # by first word, the longest first: "romantic comedy" before "romantic"
+        for value in sorted(factor.values, key=lambda v: (-len(v), v)):
+            self.phrases.setdefault(_WORDS.findall(value)[0], []).append(value)
+        self.pattern = re.compile("|".join(factor.patterns), re.IGNORECASE) if factor.patterns else None
+        self.limit = factor.limit
+
+    def __call__(self, text: Text) -> Found:
+        hits: list[tuple[int, str]] = []
+        end = 0
+        for at, word in text.words:
+            for phrase in self.phrases.get(word, ()) if at >= end else ():
+                if (
+                    text.lower.startswith(phrase, at)
+                    and not text.lower[at + len(phrase) : at + len(phrase) + 1].isalnum()
+                ):
+                    hits.append((at, phrase))
+                    end = at + len(phrase)
+                    break
+        if self.pattern:
+            hits += [(match.start(), match.group()) for match in self.pattern.finditer(text.lower)]
+        return Found(tuple(dict.fromkeys(hit for _, hit in sorted(hits)))[: self.limit])
+
+
+class _Names:
+    """Proper names after or before a phrase: "directed by Ana Lopez and Bo Li"."""
+
+    def __init__(self, factor: Factor) -> None:
+        phrases = sorted(factor.after, key=lambda v: (-len(v), v))
+        self.after = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, phrases))})(?=[\s:,])") if phrases else None
+        words = "|".join(map(re.escape, factor.before))
+        self.before = re.compile(rf"({_NAME})\s+(?:{words})\b") if words else None
+        self.limit = factor.limit
+
+    def __call__(self, text: Text) -> Found:
+        names: dict[str, None] = {}
+        for cue in self.after.finditer(text.lower) if self.after else ():
+            at = cue.end()
+            while listed := _NAMES.match(text.plain, at):
+                names.setdefault(_plain(listed.group(1)))
+                at = listed.end()
+        for cue in self.before.finditer(text.plain) if self.before else ():
+            names.setdefault(_plain(cue.group(1)))
+        return Found(tuple(name for name in names if not _NO_NAME.search(name))[: self.limit])
+
+
+def _plain(name: str) -> str:
+    name = " ".join(name.split())
+    name = name[:-1] if name.endswith(".") and not re.search(r"\b(?:Jr|Sr|[A-Z])\.$", name) else name
+    return re.sub(r"['’]s$", "", name)
+
+
+class _Sentences:
+    """The sentences with most cue words for their length; of equal ones the earlier."""
+
+    def __init__(self, factor: Factor) -> None:
+        self.words = {cue + ending: cue for cue in factor.cues if " " not in cue for ending in _ENDINGS}
+        self.phrases = tuple(cue for cue in factor.cues if " " in cue)
+        self.limit = factor.limit
+
+    def __call__(self, text: Text) -> Found:
+        scored = []
+        for place, (sentence, lower, words) in enumerate(text.sentences):
+            hits = len({self.words[word] for word in words if word in self.words})
+            hits += sum(phrase in lower for phrase in self.phrases)
+            if hits:
+                scored.append((-hits / (6 + len(words)) ** 0.5, place, sentence))
+        best = sorted(scored)[: self.limit]
+        return Found(tuple(_short(s) for _, _, s in best), tuple(-score for score, _, _ in best))
+
+
+def _short(sentence: str) -> str:
+    spans = [match.end() for match in TOKEN.finditer(sentence)]
+    return sentence if len(spans) <= _SENTENCE_TOKENS else f"{sentence[: spans[_SENTENCE_TOKENS - 1]]} ..."
+
+
+_FINDERS: dict[str, type[_Values] | type[_Names] | type[_Sentences]] = {
+    "values": _Values,
+    "names": _Names,
+    "sentences": _Sentences,
+}
+
+
+def _finder(factor: Factor) -> _Values | _Names | _Sentences:
+    return _FINDERS[factor.kind](factor)
+
+
+def _ranked(factor: Factor, found: Sequence[Found]) -> list[str]:
+    """A factor's answers over all texts, best first."""
+    if len(found) == 1:
+        return list(found[0].answers)
+    if factor.kind == "sentences":
+        return _representative(found)
+    votes = Counter(answer for one in found for answer in one.answers)  # insertion order: oldest text first
+    return [answer for answer, _ in sorted(votes.items(), key=lambda vote: -vote[1])][: 2 * factor.limit]
+
+
+def _representative(found: Sequence[Found]) -> list[str]:
+    """Of each text the best sentence; those whose words the other texts' sentences share come first."""
+    best = [(one.answers[0], one.scores[0]) for one in found if one.answers]
+    words = [set(_words(sentence)) for sentence, _ in best]
+    shared = Counter(word for each in words for word in each)
+    central = [sum(shared[w] - 1 for w in each) / (1 + len(each)) for each in words]
+    order = sorted(range(len(best)), key=lambda n: (-central[n] - best[n][1], n))
+    return list(dict.fromkeys(best[n][0] for n in order))
+
+
+@lru_cache(50_000)
+def _words(sentence: str) -> frozenset[str]:
+    return frozenset(word.lower() for word in _WORD.findall(sentence))
+
+
+def _within(names: Sequence[str], ranked: Sequence[Sequence[str]], room: int) -> str:
+    """One line per factor that has answers; factors take turns until no further answer fits into the room."""
+    taken: list[list[str]] = [[] for _ in names]
+    for turn in zip_longest(*ranked):
+        for number, answer in enumerate(turn):
+            if answer is None:
+                continue
+            cost = count_tokens(answer) + (1 if taken[number] else count_tokens(names[number]) + 1)
+            if cost <= room:
+                taken[number].append(answer)
+                room -= cost
+    return "\n".join(
+        f"{name}: {(' ' if answers[0].endswith(('.', '!', '?', '...')) else ', ').join(answers)}"
+        for name, answers in zip(names, taken, strict=True)
+        if answers
+    )
