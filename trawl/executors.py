@@ -4,6 +4,8 @@ Errors that trawl raises come back as themselves. A worker that dies is replaced
 worker down ends the run (worker.run_task counts).
 """
 
+import json
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -100,7 +102,7 @@ class OnRay:
     def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray
 
-        rows = [{"name": t.name, "task": t} for t in tasks]
+        rows = [{"name": t.name, "arguments": json.dumps(dict(t.args))} for t in tasks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         size = min(self.actors, len(tasks))
         data = data.map_batches(
@@ -134,7 +136,8 @@ class _Actor:
         import pandas as pd
 
         outcomes = []
-        for task in batch["task"]:
+        for name, arguments in zip(batch["name"], batch["arguments"], strict=True):
+            task = Task(name, json.loads(arguments))
             outcomes.append(self.failed or _guarded(self.job, task))
             self.failed = outcomes[-1] if outcomes[-1]["error"] else None
         return pd.DataFrame(outcomes)
@@ -199,3 +202,4 @@ def connect(cfg: Config) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

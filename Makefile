@@ -1,0 +1,42 @@
+# Each target does its own set-up into .venv (requirements/setup.sh); a second run spends no time on it.
+# Variables: PYTHON (a Python 3.11 or 3.12), STORE (where the demo's tables and report go).
+.POSIX:
+.NOTPARALLEL:
+.PHONY: demo test drills bench lint clean requirements setup-core setup-dev
+
+STORE = out/store
+BIN = .venv/bin
+# No word to Ray's statistics, no token files: for everything that is started from here.
+QUIET = RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled
+
+demo: setup-core
+	@$(QUIET) $(BIN)/trawl run demo --store $(STORE) --name demo
+
+test: lint
+	@$(QUIET) $(BIN)/python -m pytest -q -m "not slow" --ignore=tests/drills --ignore=tests/bench
+
+drills: setup-dev
+	@$(QUIET) $(BIN)/python -m pytest -q -m slow tests
+
+bench: setup-dev
+	@set -e; for script in tests/bench/*.py; do echo "$$script"; $(QUIET) $(BIN)/python "$$script"; done
+
+lint: setup-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# Results stay: out/ may hold answers that were paid for.
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build trawl.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The pins of requirements/*.txt, anew from pyproject.toml.
+requirements: setup-dev
+	@sh requirements/export.sh
+
+setup-core:
+	@PYTHON="$(PYTHON)" sh requirements/setup.sh core
+
+setup-dev:
+	@PYTHON="$(PYTHON)" sh requirements/setup.sh dev

@@ -1,0 +1,214 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from report_world import ARMS, HOSTILE, RATINGS, data_run, whole_run
+from worlds import behaviour, publish, table
+
+from trawl.errors import ArtifactError, AskedWrongly
+from trawl.report import behaviour as read
+from trawl.report import hubs, links, outcome, texts
+from trawl.report.record import Record
+from trawl.store import Store
+
+ALIGNED = list(ARMS)[1]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    store = Store(str(tmp_path))
+    return Record(store, whole_run(store))
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AskedWrongly, match="no run 'nothing'"):
+        Record(Store(str(tmp_path)), "nothing")
+
+
+def test_what_was_read(record: Record) -> None:
+    found = read.behaviour(record)
+    assert found is not None
+    assert (found.users, found.items, found.events, found.cold_items) == (20, 6, len(RATINGS), 1)
+    assert found.per_user == {"median": 4.0, "mean": 4.0, "most": 4.0}
+    assert [(s.name, s.users, s.samples, s.liked) for s in found.splits] == [
+        ("train", 16, 32, 0.5),
+        ("valid", 2, 4, 0.5),
+        ("test", 2, 4, 0.5),
+    ]
+
+
+def test_median_of_unequal_users(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    ratings = [(user, item, 5.0) for user, n in enumerate((1, 1, 3, 7, 9), 1) for item in range(1, n + 1)]
+    name = data_run(store)
+    record = Record(store, name)
+    record.cells[0]["artifacts"] |= behaviour(store, ratings)
+    record.all = record._variants()
+    found = read.behaviour(record)
+    assert found is not None
+    assert found.per_user == {"median": 3.0, "mean": 21 / 5, "most": 9.0}
+
+
+def test_links_against_the_truth(record: Record) -> None:
+    found = links.links(record)
+    assert found is not None
+    assert (found.items, found.linked, found.tied, found.with_text) == (6, 4, 1, 4)
+    assert found.coverage == pytest.approx(4 / 6)
+    assert found.methods == {"edit": 2, "exact": 2, "none": 2}
+    assert found.counts.sum() == 5  # film 6 has no candidate at all
+    assert found.counts[-1] == 2  # the exact ones; .96 and .97 lie one bin lower
+    assert found.accuracy == links.Accuracy(items=5, linked=4, right=3)
+    assert found.accuracy.share == 0.75
+
+
+def test_doubts_begin_with_what_is_known_to_be_wrong(record: Record) -> None:
+    found = links.links(record)
+    assert found is not None
+    assert [(d.entity_id, d.verdict, d.ties) for d in found.doubts] == [
+        ("Q3", "wrong", 0),
+        ("Q2", "right", 1),
+        ("Q4", "right", 0),
+    ]
+    assert found.doubts[0].label == f"{HOSTILE} 3"
+
+
+def test_links_without_truth(record: Record) -> None:
+    for cell in record.cells:
+        cell["artifacts"].pop("truth")
+    record.all = record._variants()
+    found = links.links(record)
+    assert found is not None
+    assert found.accuracy is None
+    assert {d.verdict for d in found.doubts} == {""}
+
+
+def test_answers_by_source(record: Record) -> None:
+    found = {(a.kind, a.source): a for a in texts.answers(record)}
+    assert list(found) == [("item", "none"), ("item", "extracted"), ("user", "none"), ("user", "extracted")]
+    item = found["item", "extracted"]
+    assert item.statuses == (("ok", 4, 4 / 6), ("no_text", 2, 2 / 6))
+    assert item.reasons == (("nothing <there>", 2),)
+    assert (item.tokens_in, item.tokens_out, item.seconds, item.again) == (400, 40, 3.0, 1)
+    assert item.cut_prompts == 0.25
+    assert item.cut_tokens == pytest.approx(25 / (25 + 300))
+    assert item.arms == ALIGNED
+    assert found["item", "none"].cut_tokens is None
+
+
+def test_examples_pair_text_and_answer(record: Record) -> None:
+    found = texts.examples(record)
+    assert [e.kind for e in found] == ["item"] * 4 + ["user"] * 2
+    assert (found[0].name, found[0].before, found[0].after) == (HOSTILE, "Source text 1", f"{HOSTILE} likes 1")
+    assert found[4].before.splitlines()[0] == HOSTILE
+    assert len(found[4].before.splitlines()) == 2
+    assert found[4].name == "user u1"
+
+
+def test_shuffled_sources_say_of_what(record: Record) -> None:
+    record.cells[1]["overrides"] = {"extraction.source": "shuffled", "extraction.shuffle_of": "raw"}
+    assert {a.source for a in texts.answers(record)} == {"none", "shuffled raw"}
+    assert texts.examples(record) == []
+
+
+def test_vectors(record: Record) -> None:
+    found = {(v.kind, v.source): v for v in texts.vectors(record)}
+    item = found["item", "extracted"]
+    assert (item.rows, item.with_text, item.dimension, item.read) == (6, 4 / 6, 8, 0.9)
+    assert found["user", "none"].with_text == 0
+    assert found["user", "none"].read is None
+
+
+def test_hubness(record: Record) -> None:
+    user, item = hubs.hubs(record)
+    assert (user.kind, user.anchors, user.without, user.distinct) == ("user", 10, 6, 2)
+    assert (user.largest, user.ten, user.tied) == (0.9, 1.0, 0.0)
+    assert user.degrees.tolist() == [9, 1]
+    assert (item.kind, item.anchors, item.without, item.distinct, item.largest) == ("item", 4, 2, 4, 0.25)
+    assert item.tied == 0.25
+
+
+def test_hubness_where_a_batch_ends_between_the_rows_of_an_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    record = Record(store, data_run(store))
+    rows = [{"anchor": a, "rank": r, "partner": 7 - a, "score": 1.0, "shared": 1} for a in (1, 2, 3) for r in (0, 1, 2)]
+    record.cells[0]["artifacts"]["item_positives"] = publish(store, "item_positives", [table("item_positives", rows)])
+    record.all = record._variants()
+    small = Record.batches
+    for size in (1, 2, 4, 100):
+        monkeypatch.setattr(Record, "batches", lambda self, v, c, rows=0, size=size: small(self, v, c, size))
+        (found,) = hubs.hubs(record)
+        assert (found.tied, found.anchors, found.degrees.tolist()) == (1.0, 3, [1, 1, 1])
+
+
+def test_results_are_means_by_arm(record: Record) -> None:
+    more = dict(record.results[0], repetition=1, validation=dict(record.results[0]["validation"], auc=0.79))
+    record.results.append(more)
+    found = outcome.results(record)
+    assert found is not None
+    assert [r.arm for r in found.rows] == list(ARMS)
+    assert found.rows[0].validation["auc"] == pytest.approx((0.71 + 0.79) / 2)
+    assert found.rows[0].repetitions == 2
+    assert found.rows[1].test["logloss"] == pytest.approx(0.25)
+    assert found.rows[1].slices["cold"]["gauc"] == pytest.approx(0.64)
+    assert found.rows[1].differences["all"]["low"] == 0.0123
+    assert (found.reference, found.best.arm, found.sliced) == ("none", ALIGNED, True)
+
+
+def test_results_of_a_run_without_slices(record: Record) -> None:
+    for row in record.results:
+        row["test"] |= {"warm": None, "cold": None}
+    found = outcome.results(record)
+    assert found is not None
+    assert not found.sliced
+
+
+def test_differences_that_are_not_defined_are_left_out(record: Record) -> None:
+    found = [c | {"low": bad} for c, bad in zip(record.comparisons, (None, float("nan"), 0.0), strict=True)]
+    record.store.write_text(json.dumps(found), "runs", record.name, "comparisons.json")
+    assert [c["low"] for c in Record(record.store, record.name).comparisons] == [0.0]
+
+
+def test_curves(record: Record) -> None:
+    plain, aligned = outcome.curves(record)
+    assert [row["rec"] for row in plain.rows] == pytest.approx([0.6, 0.3, 0.2])
+    assert [row["auc"] for row in aligned.rows] == pytest.approx([0.63, 0.66, 0.69])
+    assert (aligned.arm, aligned.repetition, aligned.best_epoch) == (ALIGNED, 0, 3)
+
+
+def test_stages_say_what_was_made_found_or_is_missing(record: Record) -> None:
+    record.cells[0]["artifacts"]["predictions"] = "0" * 20
+    found = {(s.artifact, s.whose): s for s in outcome.stages(record)}
+    assert found["users", "all"].state == "made"
+    assert found["items", "all"].state == "there before"
+    assert found["predictions", "none/0"].state == "not made"
+    assert found["log", "all"].rows == len(RATINGS)
+    assert found["log", "all"].parts == 2
+
+
+def test_a_broken_table_is_named(record: Record) -> None:
+    variant = record.first("cutoffs")
+    assert variant is not None
+    path = record.store.path("cutoffs", variant.fingerprint, "part-00000.parquet")
+    Path(path).write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match=r"part-00000\.parquet: cannot be read"):
+        read.behaviour(record)
+    Path(path).unlink()
+    with pytest.raises(ArtifactError, match=r"part-00000\.parquet: cannot be read"):
+        read.behaviour(record)
+
+
+def test_bincount_grows_with_the_values_of_later_parts(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record(store, data_run(store))
+    parts = [[{"user": 1, "cutoff": 0, "events": 1}], [], [{"user": 2, "cutoff": 0, "events": 5}]]
+    mark = publish(store, "cutoffs", [table("cutoffs", rows) for rows in parts])
+    record.cells[0]["artifacts"] = {"cutoffs": mark}
+    record.all = record._variants()
+    variant = record.first("cutoffs")
+    assert variant is not None
+    np.testing.assert_array_equal(record.bincount(variant, "events"), [0, 1, 0, 0, 0, 1])
+    assert pa.concat_tables(record.batches(variant, ["events"])).num_rows == 2
