@@ -25,7 +25,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     from trawl.config import Config
-    from trawl.executors import connect
+    from trawl.connection import connect
 
     here = Path(__file__).parent  # workers import the classes that tests define
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here / "ray"), os.environ.get("PYTHONPATH", "")])

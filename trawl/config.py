@@ -137,10 +137,10 @@ class Model(Section):
 class Training(Section):
     """The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3) and how it is minimised."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 4096
+    batch_size: Annotated[int, Field(ge=1)] = 2048
     epochs: Annotated[int, Field(ge=1)] = 3
-    patience: Annotated[int, Field(ge=1)] = 1  # epochs without a better validation AUC before the stop
-    lr: Annotated[float, Field(gt=0)] = 5e-3
+    patience: Annotated[int, Field(ge=1)] = 2  # epochs without a better validation AUC before the stop
+    lr: Annotated[float, Field(gt=0)] = 8e-3
     adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # factor on lr for the adapter's parameters
     warmup: Share = 0.1  # share of the steps
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

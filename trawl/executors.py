@@ -5,28 +5,16 @@ worker down ends the run (worker.run_task counts).
 """
 
 import json
-import logging
-import os
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from trawl import errors
 from trawl.config import Config
+from trawl.connection import connect
 from trawl.errors import EngineDied, Failed, TrawlError
 from trawl.stage import Executor, Job, Task
 from trawl.worker import run_folder, run_task
-
-_ENV = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DATA_LOG_LEVEL": "WARNING",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}
 
 
 class Inline:
@@ -179,27 +167,3 @@ def _died(job: Job, error: Exception) -> TrawlError:
 def executor(cfg: Config) -> Executor:
     """The executor that the recipe's resources name."""
     return Inline() if cfg.resources.executor == "inline" else OnRay(cfg)
-
-
-def connect(cfg: Config) -> None:
-    """Join the cluster of the recipe or job, or start one on this machine; once per process."""
-    for key, value in _ENV.items():
-        os.environ.setdefault(key, value)
-    import ray
-
-    if ray.is_initialized():
-        return
-    address = cfg.resources.ray_address or os.environ.get("RAY_ADDRESS") or None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            cpus = cfg.resources.num_cpus or max(4, os.cpu_count() or 1)
-            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineDied(f"ray: cannot reach or start a cluster ({address or 'local'}): {error}") from None
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

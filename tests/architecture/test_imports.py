@@ -14,7 +14,7 @@ ORDER = [
     {"errors"},
     {"schemas", "config"},
     {"recipes", "store"},
-    {"checks", "inputs", "environment"},
+    {"checks", "inputs", "environment", "connection"},
     {"stage"},
     {"worker"},
     {"executors", *ROOMS, "model", "report"},
@@ -82,7 +82,7 @@ def heavy_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> None:
-    knows = {"trawl/executors.py", "trawl/training/trainer.py"}
+    knows = {"trawl/connection.py", "trawl/executors.py", "trawl/training/trainer.py"}
     if "ray" in heavy_imports(path):
         assert path.relative_to(ROOT).as_posix() in knows
 

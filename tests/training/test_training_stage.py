@@ -1,0 +1,166 @@
+"""The model and predictions stages on a planted world."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from planted import config, planted
+
+from trawl.config import Config
+from trawl.executors import Inline
+from trawl.inputs import Inputs
+from trawl.stage import fingerprint, run_stage
+from trawl.store import Store
+from trawl.training.evaluate import evaluate
+from trawl.training.stage import MODEL, PREDICTIONS
+
+ALL = (
+    "model.similarity=true",
+    "model.adapted_similarity=true",
+    "training.w_item=0.05",
+    "training.w_user=0.05",
+)
+
+
+def fit(store: Store, marks: dict[str, str], cfg: Config) -> tuple[dict[str, str], pa.Table]:
+    """Run both stages; returns the fingerprints with theirs, and the predictions."""
+    marks = dict(marks)
+    marks["model"] = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
+    marks["predictions"] = run_stage(PREDICTIONS, cfg, store, marks, Inline()).fingerprint
+    return marks, Inputs(store, marks).table("predictions")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("extraction.source=none",),
+        (),
+        ("model.injection=add", "model.adapter=linear", "model.side=item"),
+        ("model.adapter=raw",),
+        ("model.adapter=raw", "model.injection=add"),
+        ("model.injection=none", *ALL),
+        ALL,
+        ("training.precision=float64", *ALL),
+    ],
+    ids=["none", "replace", "add", "raw", "raw-add", "similarity", "all", "float64"],
+)
+def test_the_planted_taste_is_learned(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    store, marks = planted(tmp_path)
+    marks, predictions = fit(store, marks, config(*settings))
+    found = evaluate(predictions)
+    assert found["test"]["auc"] > 0.8
+    assert found["validation"]["rows"] + found["test"]["rows"] == predictions.num_rows == 30 * 10
+    notes = json.loads(store.read_text("model", marks["model"], "metrics.json"))
+    best = notes["epochs"][notes["best_epoch"]]
+    assert best["validation"] == pytest.approx(found["validation"], abs=1e-9)
+    assert best["rec"] > 0
+    contrastive = "training.w_item=0.05" in settings
+    assert (best["ii"] > 0) == contrastive
+
+
+def test_knowledge_tells_cold_items_apart(tmp_path: Path) -> None:
+    cold = tuple(range(1, 9))
+    found = {}
+    for name, settings in {"none": ("extraction.source=none",), "knowledge": ("model.id_dropout=0.3",)}.items():
+        store, marks = planted(tmp_path / name, cold=cold)
+        marks, predictions = fit(store, marks, config("data.cold_items=0.2", *settings))
+        assert set(predictions.filter(predictions["cold"])["item"].to_pylist()) <= set(cold)
+        found[name] = evaluate(predictions)["test"]
+    assert found["none"]["cold"]["auc"] < 0.7
+    assert found["knowledge"]["cold"]["auc"] > 0.8
+    assert found["knowledge"]["cold"]["rows"] + found["knowledge"]["warm"]["rows"] == found["knowledge"]["rows"]
+
+
+def test_training_never_sees_cold_items(tmp_path: Path) -> None:
+    from trawl.training.stage import material
+
+    store, marks = planted(tmp_path, cold=(1, 2, 3))
+    cfg = config("data.cold_items=0.2", "model.similarity=true")
+    inputs = Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)})
+    _, found = material(inputs, cfg)
+    batch = found.behaviour.batch(found.train)
+    assert batch.seen is not None
+    for ids in (batch.item, batch.history, batch.seen.items):
+        assert not set(ids.flatten().tolist()) & {1, 2, 3}
+    assert found.world.items.rows[1:4].tolist() == [0, 0, 0]
+    assert {1, 2, 3} & set(found.behaviour.batch(found.valid).history.flatten().tolist())
+
+
+def test_a_scored_users_logit_does_not_depend_on_its_index(tmp_path: Path) -> None:
+    """Unseen users trade indexes (and all that hangs on them); their scores move with them, unchanged."""
+    import numpy as np
+    import torch
+
+    from trawl.model.world import World
+    from trawl.training.loop import score
+    from trawl.training.stage import Predict
+
+    cfg = config("model.user_id_dropout=0.2", "model.similarity=true")
+    store, marks = planted(tmp_path)
+    marks, _ = fit(store, marks, cfg)
+    worker = Predict(Inputs(store, marks), cfg)
+    samples = Inputs(store, marks).table("samples")
+    samples = samples.filter(pa.compute.is_in(samples["split"], pa.array(["valid", "test"])))
+    columns = [samples[name].to_numpy() for name in ("user", "position", "item", "label")]
+    rows = worker.behaviour.rows(*columns)
+    before = score(worker.model, worker.world, worker.behaviour, rows)
+
+    unseen = np.unique(rows.user)
+    assert (worker.world.users.rows[unseen] == 0).all()
+    moved = np.arange(worker.world.users.count)
+    moved[unseen] = np.roll(unseen, 7)  # moved[i] = the user that index i now stands for
+    place = torch.from_numpy(moved)
+    users = worker.world.users
+    assert users.text is not None
+    assert users.vectors is not None
+    users.vectors._matrix = users.vectors._matrix[place]
+    turned = type(users)(
+        users.rows[place], {k: v[place] for k, v in users.fields.items()}, users.vectors, users.text[place], None
+    )
+    behaviour = worker.behaviour
+    behaviour.rate = behaviour.rate[moved]
+    behaviour.seen_start, behaviour.seen_size = behaviour.seen_start[:, moved], behaviour.seen_size[:, moved]
+    back = np.argsort(moved)
+    renamed = type(rows)(back[rows.user], rows.item, rows.label, rows.begin, rows.end)
+    after = score(worker.model, World(turned, worker.world.items), behaviour, renamed)
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_switched_off_parts_are_no_keys() -> None:
+    none = config("extraction.source=none")
+    for change in ("training.w_item=0.1", "model.injection=add", "model.adapter=linear", "model.similarity=true"):
+        assert MODEL.keys(none) == MODEL.keys(none.override(change))
+        assert MODEL.reads(none) == MODEL.reads(none.override(change))
+    knowing = config()
+    assert "model.injection" in MODEL.keys(knowing)
+    assert "training.temperature" not in MODEL.keys(knowing)
+    assert "training.temperature" in MODEL.keys(knowing.override("training.w_item=0.1"))
+    assert "item_positives" in MODEL.reads(knowing.override("training.w_item=0.1"))
+    assert "user_embeddings" not in MODEL.reads(knowing.override("model.side=item"))
+    marks = dict.fromkeys((*MODEL.reads(knowing), "item_positives"), "x")
+    one, other = (fingerprint(MODEL, none.override(f"training.w_item={w}"), marks) for w in (0.0, 0.5))
+    assert one == other
+
+
+def test_a_finished_model_is_not_trained_again(tmp_path: Path) -> None:
+    store, marks = planted(tmp_path)
+    cfg = config("extraction.source=none", "training.epochs=1")
+    assert not run_stage(MODEL, cfg, store, marks, Inline()).skipped
+    assert run_stage(MODEL, cfg, store, marks, Inline()).skipped
+
+
+def test_evaluation_without_both_labels_is_null_not_nan() -> None:
+    table = pa.table(
+        {
+            "user": [1, 1],
+            "label": [True, True],
+            "score": [0.5, 0.6],
+            "split": ["valid", "test"],
+            "cold": [False, True],
+        }
+    )
+    found = evaluate(table)
+    assert found["test"]["auc"] is None
+    assert found["test"]["cold"]["rows"] == 1
+    assert found["test"]["warm"]["logloss"] is None

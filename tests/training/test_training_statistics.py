@@ -1,0 +1,76 @@
+"""The paired bootstrap finds a planted difference, and none where there is none; Holm's correction."""
+
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from trawl.training import metrics, statistics
+from trawl.training.statistics import compare, difference, holm, replicates
+
+
+def arm(seed: int, signal: float, users: int = 60, rows: int = 25, noise_seed: int = 0) -> pa.Table:
+    """Scores that follow the label by `signal`; the users' levels differ."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(users), rows)
+    label = rng.random(len(user)) < 0.3 + 0.4 * rng.random(users)[user]
+    shared = rng.normal(size=len(user))
+    own = np.random.default_rng(1000 + noise_seed).normal(size=len(user)) * 0.2
+    score = 1 / (1 + np.exp(-(signal * (label - 0.5) + shared + own)))
+    return pa.table({"user": user, "label": label, "score": score})
+
+
+def test_a_planted_difference_is_found() -> None:
+    found = compare([arm(0, 1.2), arm(1, 1.2)], [arm(0, 0.8, noise_seed=1), arm(1, 0.8, noise_seed=1)], resamples=300)
+    for name in ("auc", "gauc"):
+        assert 0 < found[name].low < found[name].mean < found[name].high
+        assert found[name].p < 0.02
+    assert found["logloss"].high < 0
+
+
+def test_no_difference_is_found_where_there_is_none() -> None:
+    inside = 0
+    for seed in range(20):
+        found = compare([arm(seed, 1.0)], [arm(seed, 1.0, noise_seed=seed + 1)], resamples=200)
+        inside += found["auc"].low <= 0 <= found["auc"].high
+    assert inside >= 17  # 95 % intervals
+
+
+def test_the_same_predictions_differ_by_nothing() -> None:
+    found = compare([arm(0, 1.0)], [arm(0, 1.0)], resamples=50)
+    assert (found["auc"].mean, found["auc"].low, found["auc"].high, found["auc"].p) == (0, 0, 0, 1.0)
+
+
+@pytest.mark.parametrize("most", [0, 4096], ids=["by-rows", "by-users"])
+@pytest.mark.parametrize("digits", [1, 9], ids=["ties", "no-ties"])
+def test_a_resample_is_the_metric_of_the_drawn_rows(most: int, digits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights as repeated rows."""
+    monkeypatch.setattr(statistics, "_MOST_USERS", most)
+    rng = np.random.default_rng(0)
+    group, label = rng.integers(0, 5, 300), rng.random(300) < 0.5
+    score = np.round(rng.random(300), digits)
+    weights = rng.integers(0, 4, size=(7, 5)).astype(float)
+    for found, weight in zip(statistics._weighted_auc(group, label, score, weights), weights, strict=True):
+        times = weight[group].astype(int)
+        assert found == pytest.approx(metrics.auc(np.repeat(label, times), np.repeat(score, times)))
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    table = arm(3, 1.0)
+    mixed = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
+    one, other = replicates([table], 50), replicates([mixed], 50)
+    assert np.allclose(one.draws, other.draws)
+    assert difference(one, other)["auc"].mean == pytest.approx(0)
+
+
+def test_a_thousand_resamples_of_a_real_test_split_take_seconds() -> None:
+    table = arm(0, 1.0, users=600, rows=150)
+    started = time.process_time()
+    replicates([table], 1000)
+    assert time.process_time() - started < 10
+
+
+def test_holm_multiplies_the_smallest_by_the_number_of_tests() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}

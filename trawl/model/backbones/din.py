@@ -1,0 +1,49 @@
+"""DIN (Zhou et al. 2018): attention of the target over the history, sum pooling without softmax, then an MLP.
+
+The attention unit reads [k, q, k - q, k * q] of history item k and target q, and here the rating of k and its
+similarity to q. Its first layer is linear, so W[k, q, k - q, k * q] = A k + B q + C (k * q): A k is computed once for
+each distinct item and then gathered, B q once for each sample, and only C (k * q) for each of the B x H pairs.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trawl.config import Model
+from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
+
+
+class Din(Backbone):
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__(shape, cfg)
+        first, *rest = cfg.attention
+        self.key = nn.Linear(shape.item, first)
+        self.query = nn.Linear(shape.item, first, bias=False)
+        self.product = nn.Linear(shape.item, first, bias=False)
+        self.rating = nn.Linear(shape.rating, first, bias=False) if shape.rating else None
+        self.near = nn.Parameter(torch.zeros(first)) if shape.near else None
+        self.attention = mlp(first, rest, 0.0)
+        width = shape.user + 2 * shape.item + shape.rating + shape.extra
+        self.head = mlp(width, cfg.hidden, cfg.dropout)
+
+    def forward(self, batch: Encoded) -> Tensor:
+        target_BD = functional.embedding(batch.target, batch.items)
+        history_BHD = functional.embedding(batch.history, batch.items)
+        weights_BH = self._weights(batch, target_BD, history_BHD) * (batch.levels > 0)
+        pooled_BD = torch.bmm(weights_BH.unsqueeze(1), history_BHD).squeeze(1)
+        parts = [batch.user, target_BD, pooled_BD, batch.extra]
+        if batch.ratings is not None:  # the weights summed per level, times the levels' embeddings
+            sums = weights_BH.new_zeros(len(weights_BH), len(batch.ratings))
+            parts.append(sums.scatter_add(1, batch.levels, weights_BH) @ batch.ratings)
+        return self.head(torch.cat(parts, dim=1)).squeeze(-1)  # type: ignore[no-any-return]
+
+    def _weights(self, batch: Encoded, target_BD: Tensor, history_BHD: Tensor) -> Tensor:
+        """(B, H) attention weights, of any sign and size."""
+        unit = self.product(history_BHD * target_BD.unsqueeze(1))
+        unit += functional.embedding(batch.history, self.key(batch.items))  # in place: these are the widest tensors
+        unit += self.query(target_BD).unsqueeze(1)
+        if self.rating is not None and batch.ratings is not None:
+            unit += functional.embedding(batch.levels, self.rating(batch.ratings))
+        if self.near is not None and batch.near is not None:
+            unit += batch.near.unsqueeze(-1) * self.near
+        return self.attention(torch.relu_(unit)).squeeze(-1)  # type: ignore[no-any-return]

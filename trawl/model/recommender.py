@@ -1,0 +1,151 @@
+"""The whole model: embeddings, adapters, injection, similarity features, backbone.
+
+Injection `replace` (T 3.3): [ID embedding ; adapted vector] stands wherever the ID embedding stood, of users and of
+items, target and history alike. `add`: ID embedding + projected adapted vector, of the same width as without.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trawl.config import Config
+from trawl.model import similarity, uses
+from trawl.model.adapters import Adapter
+from trawl.model.backbones import backbone
+from trawl.model.backbones.base import Encoded, Shape
+from trawl.model.features import RATE_BINS, Fields, Ids, distinct
+from trawl.model.world import Batch, Entities, Pairs, World
+
+_SPARSE = 4  # tables with more rows than so many times a step's lookups get gradients of touched rows only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Everything that the data decides about the model's dimensions."""
+
+    user_rows: int  # vocabulary with row 0
+    item_rows: int
+    user_fields: Mapping[str, int] = field(default_factory=dict)  # field -> codes, with 0 (pads) and 1 (unknown)
+    item_fields: Mapping[str, int] = field(default_factory=dict)
+    levels: int = 1  # rating levels, without the padding's 0
+    user_vector: int = 0  # width of the frozen vectors; 0: none
+    item_vector: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Output:
+    logit: Tensor  # (B,)
+    users: tuple[Tensor, Tensor] | None = None  # adapted vectors of the batch's anchors and positives, (A, a) each
+    items: tuple[Tensor, Tensor] | None = None
+
+
+class Recommender(nn.Module):
+    def __init__(self, sizes: Sizes, cfg: Config) -> None:
+        """Raises ConfigError for an unknown backbone."""
+        super().__init__()
+        model, batch = cfg.model, cfg.training.batch_size
+        self.sizes, self.levels = sizes, sizes.levels
+        self.user = Side(sizes, cfg, "user", sizes.user_rows > _SPARSE * batch)
+        self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1))
+        self.similar, self.adapted_similar = uses.similarity(cfg), uses.adapted_similarity(cfg)
+        rating = model.embedding if model.history_ratings else 0
+        self.ratings = nn.Parameter(torch.randn(sizes.levels + 1, rating) * 0.02) if rating else None
+        self.rate = nn.Parameter(torch.randn(RATE_BINS, model.embedding) * 0.02) if model.rate_feature else None
+        extra = (model.embedding if model.rate_feature else 0) + 2 * self.adapted_similar
+        extra += (sizes.levels + 4) * self.similar
+        shape = Shape(user=self.user.out, item=self.item.out, rating=rating, extra=extra, near=self.similar)
+        self.backbone = backbone(model.backbone)(shape, model)
+
+    def forward(self, batch: Batch, world: World) -> Output:
+        user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
+        seen = [batch.seen.items] if self.adapted_similar and batch.seen is not None else []
+        item_ids, (target_B, history_BH, *others) = distinct(
+            world.items.count, batch.item, batch.history, *seen, *_ids(batch.items)
+        )
+        seen_at, item_pair = others[: len(seen)], others[len(seen) :]
+        users_KU, users_adapted = self.user(world.users, user_ids, batch.salt)
+        items_ND, items_adapted = self.item(world.items, item_ids, batch.salt)
+        near_BH, extra_BE = self._extra(batch, world)
+        if seen_at and items_adapted is not None and batch.seen is not None and world.items.text is not None:
+            text = world.items.text if item_ids is None else world.items.text[item_ids]
+            unit = functional.normalize(items_adapted) * text.unsqueeze(-1)
+            extra_BE = torch.cat([extra_BE, similarity.to_seen(unit, target_B, batch.seen, seen_at[0])], dim=1)
+        encoded = Encoded(
+            user=functional.embedding(user_B, users_KU),
+            items=items_ND,
+            target=target_B,
+            history=history_BH,
+            levels=batch.levels,
+            ratings=self.ratings,
+            extra=extra_BE,
+            near=near_BH,
+        )
+        return Output(self.backbone(encoded), _pick(users_adapted, user_pair), _pick(items_adapted, item_pair))
+
+    def _extra(self, batch: Batch, world: World) -> tuple[Tensor | None, Tensor]:
+        """Similarities to the history (B, H), and the dense features (B, E)."""
+        parts = [] if self.rate is None else [functional.embedding(batch.rate, self.rate)]
+        near_BH = None
+        if self.similar and world.items.near is not None and batch.seen is not None:
+            near_NS = world.items.near
+            near_BH = similarity.to_history(near_NS, batch.item, batch.history)
+            parts.append(similarity.history_features(near_BH, batch.levels, self.levels))
+            parts.append(similarity.to_seen(near_NS, batch.item, batch.seen, batch.seen.items))
+        dtype = self.item.ids.weight.dtype
+        return near_BH, torch.cat(parts, dim=1) if parts else torch.zeros(len(batch.user), 0, dtype=dtype)
+
+
+class Side(nn.Module):
+    """Representation of users or items: ID embedding, injected knowledge, fields."""
+
+    def __init__(self, sizes: Sizes, cfg: Config, side: uses.Side, sparse: bool) -> None:
+        super().__init__()
+        model, item = cfg.model, side == "item"
+        rows, fields = (sizes.item_rows, sizes.item_fields) if item else (sizes.user_rows, sizes.user_fields)
+        self.ids = Ids(rows, model.embedding, model.id_dropout if item else model.user_id_dropout, sparse)
+        self.fields = Fields(fields, model.embedding)
+        self.injection = model.injection if uses.injects(cfg, side) else "none"
+        width = sizes.item_vector if item else sizes.user_vector
+        self.adapter = Adapter(width, model) if uses.adapts(cfg, side) else None
+        self.projection = None
+        self.out = model.embedding + self.fields.out
+        if self.adapter is not None and self.injection == "add":
+            self.projection = nn.Linear(self.adapter.out, model.embedding, bias=False)
+        elif self.adapter is not None and self.injection == "replace":
+            self.out += self.adapter.out
+
+    def forward(self, entities: Entities, ids: Tensor | None, salt: int) -> tuple[Tensor, Tensor | None]:
+        """(N, out) representations and (N, a) adapted vectors of the ids, or of all entities."""
+        rows = entities.rows if ids is None else entities.rows[ids]
+        own = self.ids(rows, salt)
+        adapted = self.adapted(entities, ids)
+        parts = [own]
+        if adapted is not None and self.projection is not None:
+            parts = [own + self.projection(adapted)]
+        elif adapted is not None and self.injection == "replace":
+            parts = [own, adapted]
+        return torch.cat(parts + self.fields(entities, ids), dim=1), adapted
+
+    def adapted(self, entities: Entities, ids: Tensor | None) -> Tensor | None:
+        """(N, a) adapted vectors; None without an adapter."""
+        if self.adapter is None or entities.vectors is None or entities.text is None:
+            return None
+        text = entities.text if ids is None else entities.text[ids]
+        return self.adapter(entities.vectors.rows(ids), text)  # type: ignore[no-any-return]
+
+
+def _ids(pairs: Pairs | None) -> list[Tensor]:
+    return [] if pairs is None else [pairs.anchor, pairs.positive]
+
+
+def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+    if adapted is None or not places:
+        return None
+    return functional.embedding(places[0], adapted), functional.embedding(places[1], adapted)

@@ -1,0 +1,86 @@
+"""What the model is given: the frozen side of users and items, and a batch. Tensors only.
+
+Shapes: B samples of a batch, H history, N distinct items of a batch (or the whole table), K distinct users, A anchors.
+An index is 1..n and 0 is unknown; a *row* is the place of an index in the model's vocabulary, 0 for all unseen ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+_IN_MEMORY = 1 << 26  # elements up to which a standardised float copy of a frozen matrix is kept
+
+
+class Frozen:
+    """A frozen matrix of vectors, read row-wise as (x - centre) * scale.
+
+    Some encoders have constant dimensions, so the scale is one number for all of them, never one per dimension.
+    """
+
+    def __init__(self, matrix: Tensor, centre: Tensor, scale: float, dtype: torch.dtype = torch.float32) -> None:
+        """`matrix`: (n + 1, d), any float type, may be memory-mapped; it is never written to."""
+        self._centre, self._scale, self._dtype = centre.to(dtype), scale, dtype
+        self.width = int(matrix.shape[1])
+        self.count = int(matrix.shape[0])
+        self._ready = matrix.numel() <= _IN_MEMORY
+        self._matrix = (matrix.to(dtype) - self._centre) * scale if self._ready else matrix
+
+    def rows(self, ids: Tensor | None) -> Tensor:
+        """(N, d) standardised vectors of the ids, or of all rows."""
+        part = self._matrix if ids is None else self._matrix.index_select(0, ids)
+        return part if self._ready else (part.to(self._dtype) - self._centre) * self._scale
+
+
+@dataclass(frozen=True)
+class Entities:
+    """Frozen facts about users or items; row = index."""
+
+    rows: Tensor  # (n + 1,) int64: row in the model's vocabulary
+    fields: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (n + 1, values) codes, 0 pads
+    vectors: Frozen | None = None  # (n + 1, d)
+    text: Tensor | None = None  # (n + 1,) bool: has a text, so its vector means something
+    near: Tensor | None = None  # (n + 1, s) unit rows of the PCA of the vectors; zero without text
+
+    @property
+    def count(self) -> int:
+        """Rows, with the one of the unknown index."""
+        return int(self.rows.shape[0])
+
+
+@dataclass(frozen=True)
+class World:
+    users: Entities
+    items: Entities
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distinct anchors and one positive of each, by index."""
+
+    anchor: Tensor  # (A,)
+    positive: Tensor  # (A,)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Items before the cut-off of the K distinct users: bags 0..K-1 hold the liked, K..2K-1 the disliked ones."""
+
+    items: Tensor  # (total,) item indexes
+    offsets: Tensor  # (2K,) where each bag begins
+    bag: Tensor  # (B,) the user's number among the K
+
+
+@dataclass(frozen=True)
+class Batch:
+    user: Tensor  # (B,) index
+    item: Tensor  # (B,) index
+    history: Tensor  # (B, H) item index, oldest first, padded in front
+    levels: Tensor  # (B, H) rating level 1.., 0 pads
+    rate: Tensor  # (B,) bin of the share of liked items before the cut-off, 0 = nothing seen
+    label: Tensor  # (B,)
+    seen: Seen | None = None
+    users: Pairs | None = None  # of the contrastive loss
+    items: Pairs | None = None
+    salt: int = 0  # of the dropped ids: the same for all workers of a step

@@ -1,0 +1,34 @@
+"""Metrics by split and slice of a predictions table."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trawl.schemas import TEST, VALID
+from trawl.training.metrics import measure
+
+_SPLITS = {"validation": VALID, "test": TEST}
+
+
+def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
+    """{validation: {auc, gauc, logloss, rows}, test: {..., warm: {...}, cold: {...}}}.
+
+    The slices are there when there are cold rows. A metric that its rows do not define (one label only) is None.
+    """
+    user, label, score = (predictions[name].to_numpy() for name in ("user", "label", "score"))
+    cold = predictions["cold"].to_numpy()
+    out: dict[str, dict[str, Any]] = {}
+    for name, split in _SPLITS.items():
+        rows = pc.equal(predictions["split"], split).to_numpy()
+        out[name] = _plain(measure(user[rows], label[rows], score[rows]))
+        if name == "test" and cold[rows].any():
+            for part, mask in (("warm", rows & ~cold), ("cold", rows & cold)):
+                out[name][part] = _plain(measure(user[mask], label[mask], score[mask]))
+    return out
+
+
+def _plain(values: dict[str, float]) -> dict[str, Any]:
+    """JSON knows no nan."""
+    return {k: (None if not np.isfinite(v) else v) for k, v in values.items()}

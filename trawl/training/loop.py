@@ -1,0 +1,183 @@
+"""The training loop: epochs, validation, early stop, checkpoints. Knows nothing of Ray, files or tables.
+
+Each step has one global batch that seed, epoch and step decide. A worker takes its slice of it for L_rec, while the
+anchors of the contrastive losses are drawn from the global batch and every worker computes all of them: they are few,
+need no exchange, and 1 and 2 workers minimise the same function. The test split is never read here.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trawl.config import Config
+from trawl.model import uses
+from trawl.model.recommender import Recommender
+from trawl.model.world import Batch, World
+from trawl.training import metrics
+from trawl.training.batches import Behaviour, Ints, Partners, Rows, epoch_batches
+from trawl.training.corpus import Array
+from trawl.training.group import Alone, Group
+from trawl.training.losses import JointLoss
+from trawl.training.optimizers import Optimizers
+
+_SCORE_ROWS = 8192  # rows scored at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a training reads."""
+
+    world: World
+    behaviour: Behaviour
+    train: Rows
+    valid: Rows
+    partners: dict[uses.Side, Partners] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """Where a training stands; with the model's and optimisers' state it is a checkpoint."""
+
+    epoch: int = 0
+    step: int = 0  # of the epoch
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
+    best_epoch: int = -1
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # of this epoch: loss, rec, uu, ii
+    seconds: float = 0.0  # of this epoch's steps
+
+    @property
+    def best_auc(self) -> float:
+        return float(self.epochs[self.best_epoch]["validation"]["auc"]) if self.best_epoch >= 0 else float("-inf")
+
+
+Report = Callable[[dict[str, Any] | None, Callable[[], dict[str, Any]]], None]
+
+
+def silent(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
+    """A reporter for those who want none."""
+
+
+class Training:
+    """One training. `run` goes on where the state given to `restore` stood."""
+
+    def __init__(self, model: Recommender, material: Material, cfg: Config, group: Group | None = None) -> None:
+        self.model, self.material, self.cfg = model, material, cfg
+        self.group: Group = group or Alone()
+        self.steps = -(-len(material.train) // cfg.training.batch_size)
+        self.optimizers = Optimizers(model, cfg.training, self.steps)
+        self.loss = JointLoss(cfg)
+        self.progress = Progress()
+        self.dtype = precision(cfg)
+
+    def run(self, report: Report = silent) -> Progress:
+        """Train to the end or the early stop. `report` gets each epoch's record (None between them) and the state."""
+        now, training = self.progress, self.cfg.training
+        while now.epoch < training.epochs and not self._patience_spent():
+            self._epoch(report)
+            validation = metrics.measure(
+                self.material.valid.user, self.material.valid.label, self.scores(self.material.valid)
+            )
+            self._close_epoch(validation)
+            report(now.epochs[-1], self.state)
+        return now
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain data: what `restore` takes."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state(),
+            "progress": dict(vars(self.progress)),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizers.restore(state["optimizers"])
+        self.progress = Progress(**state["progress"])
+
+    def scores(self, rows: Rows) -> Array:
+        """(rows,) float64 probabilities of all workers' rows, each worker scoring its share."""
+        own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
+        return self.group.gather(score(self.model, self.material.world, self.material.behaviour, rows.take(own)))
+
+    def _patience_spent(self) -> bool:
+        now = self.progress
+        return len(now.epochs) - 1 - now.best_epoch >= self.cfg.training.patience and now.best_epoch >= 0
+
+    def _epoch(self, report: Report) -> None:
+        now, training = self.progress, self.cfg.training
+        every = self.cfg.resources.checkpoint_steps
+        self.model.train()
+        started = time.perf_counter()
+        for step, picks in epoch_batches(
+            len(self.material.train), training.batch_size, training.seed, now.epoch, now.step
+        ):
+            self._step(step, picks)
+            now.step = step + 1
+            if every and now.step % every == 0 and now.step < self.steps:
+                now.seconds += time.perf_counter() - started
+                report(None, self.state)
+                started = time.perf_counter()
+        now.seconds += time.perf_counter() - started
+
+    def _step(self, step: int, picks: Ints) -> None:
+        own = np.array_split(picks, self.group.size)[self.group.rank]
+        batch = self._with_pairs(self.material.behaviour.batch(self.material.train.take(own), self.dtype), step, picks)
+        self.optimizers.begin(self.progress.epoch * self.steps + step)
+        parts = self.loss(self.model(batch, self.material.world), batch, len(picks) / self.group.size)
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        self.group.average(self.model.parameters())
+        self.optimizers.step()
+        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii)):
+            self.progress.sums[place] += float(part.detach()) * len(picks)
+
+    def _with_pairs(self, batch: Batch, step: int, picks: Ints) -> Batch:
+        """The batch with the global batch's anchors and the salt of its dropped ids."""
+        training, epoch = self.cfg.training, self.progress.epoch
+        rng = np.random.default_rng([training.seed, epoch, step, 1])
+        rows, partners = self.material.train, self.material.partners
+        users = partners["user"].draw(rows.user[picks], training.anchors, rng) if "user" in partners else None
+        items = partners["item"].draw(rows.item[picks], training.anchors, rng) if "item" in partners else None
+        return replace(batch, users=users, items=items, salt=int(rng.integers(-(2**62), 2**62)))
+
+    def _close_epoch(self, validation: dict[str, float]) -> None:
+        now, count = self.progress, len(self.material.train)
+        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 4).mean(axis=0)
+        loss, rec, uu, ii = (float(s) / count for s in sums)
+        record = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        seconds = round(now.seconds, 3)
+        better = validation["auc"] > now.best_auc
+        now.epochs.append(record | {"validation": validation, "seconds": seconds})
+        if better or now.best_epoch < 0:
+            now.best_epoch = now.epoch
+            now.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 4, 0.0
+
+
+def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> Array:
+    """(rows,) float64 probabilities, in this process."""
+    model.eval()
+    dtype = next(model.parameters()).dtype
+    out = np.zeros(len(rows))
+    with torch.inference_mode():
+        for start in range(0, len(rows), _SCORE_ROWS):
+            picks = slice(start, start + _SCORE_ROWS)
+            logit = model(behaviour.batch(rows.take(picks), dtype), world).logit
+            out[picks] = torch.sigmoid(logit.double()).numpy()
+    return out
+
+
+def precision(cfg: Config) -> torch.dtype:
+    return torch.float64 if cfg.training.precision == "float64" else torch.float32
+
+
+def new_model(sizes: Any, cfg: Config) -> Recommender:
+    """A model whose initial weights the seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.training.seed)
+        return Recommender(sizes, cfg).to(precision(cfg))

@@ -1,0 +1,52 @@
+"""AdamW for dense parameters, lazy Adam for tables whose gradients are of touched rows; one learning-rate schedule."""
+
+from typing import Any
+
+import torch
+
+from trawl.config import Training
+from trawl.model.recommender import Recommender
+
+
+class Optimizers:
+    """Linear warm-up to lr, then linear decay to 0 over all steps. Adapters have their own factor on lr."""
+
+    def __init__(self, model: Recommender, cfg: Training, steps_per_epoch: int) -> None:
+        self.cfg, self.total = cfg, max(1, cfg.epochs * steps_per_epoch)
+        sides = (model.user, model.item)
+        sparse = [side.ids.weight for side in sides if side.ids.sparse]
+        adapters = [p for side in sides if side.adapter is not None for p in side.adapter.parameters()]
+        apart = {id(p) for p in (*sparse, *adapters)}
+        dense = [p for p in model.parameters() if id(p) not in apart]
+        groups = [{"params": dense, "factor": 1.0}]
+        if adapters:
+            groups.append({"params": adapters, "factor": cfg.adapter_lr})
+        self._all: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+        ]
+        if sparse:
+            self._all.append(torch.optim.SparseAdam([{"params": sparse, "factor": 1.0}], lr=cfg.lr))
+
+    def rate(self, step: int) -> float:
+        """Share of lr at a step of the whole training."""
+        warm = self.cfg.warmup * self.total
+        rising = (step + 1) / warm if warm else 1.0
+        return min(rising, 1.0, (self.total - step) / max(1.0, self.total - warm))
+
+    def begin(self, step: int) -> None:
+        """Set the rates of this step and forget the gradients."""
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = self.cfg.lr * group["factor"] * self.rate(step)
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for optimizer in self._all:
+            optimizer.step()
+
+    def state(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for optimizer in self._all]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        for optimizer, state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(state)

@@ -1,0 +1,216 @@
+"""Room 6b: `model`, a folder with the trained model, and `predictions` of the validation and test rows."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trawl.config import Config
+from trawl.inputs import Inputs
+from trawl.model import uses
+from trawl.schemas import TEST, TRAIN, VALID
+from trawl.stage import Stage, Task, Worker, per_part
+from trawl.training.keys import keys
+
+if TYPE_CHECKING:
+    from trawl.model.recommender import Recommender
+    from trawl.training.bundle import Bundle, Catalogue
+    from trawl.training.corpus import Knowledge, Lexicon, Tables
+    from trawl.training.loop import Material, Progress
+
+_KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
+
+
+def reads(cfg: Config) -> tuple[str, ...]:
+    """The behaviour, and of the knowledge just what the recipe switches on."""
+    return (*_world(cfg), "samples", *(f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0))
+
+
+def _world(cfg: Config) -> tuple[str, ...]:
+    cold = ("cold_items",) if cfg.data.cold_items > 0 else ()
+    return ("users", "items", "log", "splits", *cold, *(f"{s}_embeddings" for s in uses.SIDES if uses.vectors(cfg, s)))
+
+
+def scored(cfg: Config) -> tuple[str, ...]:
+    """What predictions are made of."""
+    return ("model", "samples", *_world(cfg))
+
+
+def no_tasks(inputs: Inputs, cfg: Config) -> list[Task]:
+    """A folder stage has no parts."""
+    return []
+
+
+def tables(inputs: Inputs, cfg: Config) -> "Tables":
+    """The declared tables as arrays, memory-mapped where they are as long as the log."""
+    from trawl.training.corpus import Tables
+
+    splits = inputs.mapped("splits", ["part"]).column("part")
+    train = pc.equal(splits, TRAIN).to_numpy()
+    return Tables(
+        user_fields=inputs.mapped("users", ["fields"]).column("fields"),
+        item_fields=inputs.mapped("items", ["fields"]).column("fields"),
+        log_user=inputs.array("log", "user"),
+        log_item=inputs.array("log", "item"),
+        log_rating=inputs.array("log", "rating"),
+        log_label=inputs.array("log", "label"),
+        train=np.concatenate([[False], train]),
+        cutoff=np.concatenate([[0], inputs.array("splits", "cutoff")]),
+        cold=np.concatenate([[False], inputs.array("cold_items", "cold")]) if inputs.has("cold_items") else None,
+        knowledge={side: _knowledge(inputs, side) for side in uses.SIDES if uses.vectors(cfg, side)},
+    )
+
+
+def _knowledge(inputs: Inputs, side: uses.Side) -> "Knowledge":
+    from trawl.training.corpus import Knowledge
+
+    name, count = f"{side}_embeddings", inputs.count(_KNOWN[side])
+    text = np.zeros(count + 1, dtype=bool)
+    text[inputs.array(name, "entity")] = inputs.array(name, "has_text")
+    return Knowledge(matrix=inputs.vectors(name, count), text=text)
+
+
+def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
+    """An untrained model and all that its training reads; the same in every worker."""
+    from trawl.training.loop import new_model
+
+    lexicon, found = _learned(inputs, cfg)
+    return new_model(lexicon.sizes(), cfg), found
+
+
+def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
+    from trawl.training.batches import Behaviour, kept_rows
+    from trawl.training.corpus import build_world, learn
+    from trawl.training.loop import Material, precision
+
+    whole = tables(inputs, cfg)
+    kept = kept_rows(whole)
+    lexicon = learn(whole, kept, cfg)
+    behaviour = Behaviour(whole, kept, lexicon, cfg)
+    split = inputs.mapped("samples", ["split"]).column("split")
+    columns = [inputs.array("samples", name) for name in ("user", "position", "item", "label")]
+    picks = {name: pc.equal(split, name).to_numpy() for name in (TRAIN, VALID)}
+    train, valid = (behaviour.rows(*(c[picks[name]] for c in columns)) for name in (TRAIN, VALID))
+    partners = {side: _partners(inputs, cfg, side) for side in uses.SIDES if uses.weight(cfg, side) > 0}
+    world = build_world(whole, lexicon, precision(cfg))
+    return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
+
+
+def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
+    from trawl.training.batches import Partners
+
+    columns = [inputs.array(f"{side}_positives", name) for name in ("anchor", "rank", "partner")]
+    count = inputs.count(_KNOWN[side])
+    return Partners((columns[0], columns[1], columns[2]), count, cfg.training.positives, _knowledge(inputs, side).text)
+
+
+def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
+    """Fill the folder: model.safetensors, model.json, metrics.json. The test split is not read."""
+    from trawl.training import bundle
+    from trawl.training.loop import new_model
+    from trawl.training.trainer import train_here, train_on_ray
+
+    alone = cfg.resources.launcher == "task"
+    lexicon, found = _learned(inputs, cfg)
+    if alone:
+        progress, peak = train_here(new_model(lexicon.sizes(), cfg), found, cfg)
+    else:
+        progress, peak = train_on_ray(partial(material, inputs, cfg), cfg, inputs.store, inputs.work)
+    bundle.write(
+        bundle.Bundle(
+            cfg=cfg,
+            lexicon=lexicon,
+            weights=progress.best,
+            catalogue=_catalogue(inputs, cfg, lexicon, found),
+            fingerprints=inputs.fingerprints,
+        ),
+        folder,
+    )
+    summary = _summary(progress, len(found.train), 1 if alone else cfg.resources.training_workers)
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    notes = {k: v for k, v in summary.items() if k != "epochs"}
+    return notes | {"validation": summary["epochs"][progress.best_epoch]["validation"], "peak_mib": peak}
+
+
+def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]:
+    seconds = sum(float(epoch["seconds"]) for epoch in progress.epochs)
+    return {
+        "epochs": progress.epochs,
+        "best_epoch": progress.best_epoch,
+        "samples": samples,
+        "samples_per_second": round(samples * len(progress.epochs) / max(seconds, 1e-9), 1),
+        "workers": workers,
+    }
+
+
+def _catalogue(inputs: Inputs, cfg: Config, lexicon: "Lexicon", found: "Material") -> "Catalogue":
+    import torch
+
+    from trawl.training.bundle import Catalogue
+
+    users = inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1))
+    known = _knowledge(inputs, "item") if uses.vectors(cfg, "item") else None
+    return Catalogue(
+        users=users.to_pylist(),
+        items=inputs.mapped("items", ["item_id"]).column("item_id").to_pylist(),
+        codes=found.world.items.fields,
+        vectors=torch.from_numpy(np.array(known.matrix)) if known else None,
+        text=torch.from_numpy(known.text) if known else None,
+    )
+
+
+class Predict:
+    """Scores the validation and test rows of a part of the samples."""
+
+    def __init__(self, inputs: Inputs, cfg: Config) -> None:
+        from trawl.training.batches import Behaviour, kept_rows
+        from trawl.training.corpus import build_world
+        from trawl.training.loop import precision
+        from trawl.training.machine import settle
+
+        settle(cfg.resources.threads)
+        self.inputs, trained = inputs, _trained(inputs)
+        whole = tables(inputs, cfg)
+        self.cold: npt.NDArray[np.bool_] | None = whole.cold
+        self.model = trained.model()
+        self.world = build_world(whole, trained.lexicon, precision(trained.cfg))
+        self.behaviour = Behaviour(whole, kept_rows(whole), trained.lexicon, trained.cfg)
+
+    def __call__(self, task: Task) -> pa.Table:
+        from trawl.training.loop import score
+
+        rows = self.inputs.part("samples", task.number)
+        rows = rows.filter(pc.is_in(rows["split"], pa.array([VALID, TEST])))
+        user, position, item, label = (rows[name].to_numpy() for name in ("user", "position", "item", "label"))
+        scores = score(self.model, self.world, self.behaviour, self.behaviour.rows(user, position, item, label))
+        cold = self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)
+        return rows.append_column("cold", pa.array(cold)).append_column("score", pa.array(scores))
+
+
+def _trained(inputs: Inputs) -> "Bundle":
+    from trawl.training.bundle import CARD, WEIGHTS, parse
+
+    parts = {part.path: part for part in inputs.parts("model")}
+    card, weights = (inputs.part_bytes("model", parts[name]).to_pybytes() for name in (CARD, WEIGHTS))
+    return parse(card, weights, inputs.store.path("model", inputs.fingerprints["model"]))
+
+
+def predict(inputs: Inputs, cfg: Config) -> Worker:
+    """The worker of `predictions`."""
+    return Predict(inputs, cfg)
+
+
+MODEL = Stage(artifact="model", version=1, plan=no_tasks, reads=reads, keys=keys, folder=train)
+PREDICTIONS = Stage(
+    artifact="predictions",
+    version=1,
+    plan=per_part("samples"),
+    reads=scored,
+    worker=predict,
+)
+STAGES = (MODEL, PREDICTIONS)

@@ -1,0 +1,149 @@
+"""Intervals of differences: paired bootstrap over users within splits, Holm's correction over a table.
+
+A resample draws as many users as the split has, with replacement, so user u counts w_u ~ multinomial times. All arms
+of a repetition get the same w (they are drawn from seed, repetition and the users), so any two of them pair up; with
+several repetitions (splits) each resample averages over them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trawl.training import metrics
+
+Array = npt.NDArray[Any]
+METRICS = ("auc", "gauc", "logloss")
+_MOST_USERS = 4096  # users up to which a users x users matrix is counted
+_BLOCK = 64  # rows of a block
+_ELEMENTS = 1 << 22  # of a piece of the resamples at work
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """One arm: its metrics, and those of each resample, both averaged over the repetitions."""
+
+    point: dict[str, float]
+    draws: npt.NDArray[np.float64]  # (resamples, 3) in the order of METRICS
+
+
+@dataclass(frozen=True)
+class Difference:
+    mean: float
+    low: float  # 95 % interval
+    high: float
+    p: float  # two-sided
+
+
+def replicates(predictions: Sequence[pa.Table], resamples: int = 1000, seed: int = 0) -> Replicates:
+    """`predictions`: the test rows of one arm, a table (user, label, score) for each repetition."""
+    points, draws = [], []
+    for repetition, table in enumerate(predictions):
+        user, label, score = (table[name].to_numpy() for name in ("user", "label", "score"))
+        measured = metrics.measure(user, label, score)
+        points.append([measured[name] for name in METRICS])
+        draws.append(_resample(user, label.astype(bool), score, resamples, [seed, repetition]))
+    point = dict(zip(METRICS, np.mean(points, axis=0).tolist(), strict=True))
+    return Replicates(point, np.mean(draws, axis=0))
+
+
+def difference(ours: Replicates, theirs: Replicates) -> dict[str, Difference]:
+    """Ours minus theirs in each metric; p from the share of resamples on either side of 0."""
+    out = {}
+    for column, name in enumerate(METRICS):
+        draws = ours.draws[:, column] - theirs.draws[:, column]
+        draws = draws[np.isfinite(draws)]
+        mean = ours.point[name] - theirs.point[name]
+        if not len(draws):
+            out[name] = Difference(mean, float("nan"), float("nan"), float("nan"))
+            continue
+        low, high = np.quantile(draws, [0.025, 0.975])
+        below = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+        out[name] = Difference(mean, float(low), float(high), min(1.0, 2 * (below + 1) / (len(draws) + 1)))
+    return out
+
+
+def compare(
+    ours: Sequence[pa.Table], theirs: Sequence[pa.Table], resamples: int = 1000, seed: int = 0
+) -> dict[str, Difference]:
+    """`difference` of two arms' predictions. For many pairs of arms, take each arm's `replicates` once."""
+    return difference(replicates(ours, resamples, seed), replicates(theirs, resamples, seed))
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p of each of several p values; the order of names is kept."""
+    order = sorted(values, key=lambda name: values[name])
+    adjusted, largest = {}, 0.0
+    for place, name in enumerate(order):
+        largest = max(largest, min(1.0, values[name] * (len(order) - place)))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in values}
+
+
+def _resample(user: Array, label: Array, score: Array, resamples: int, seed: list[int]) -> npt.NDArray[np.float64]:
+    """(resamples, 3)."""
+    distinct, group = np.unique(user, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(distinct), np.full(len(distinct), 1 / len(distinct)), size=resamples).astype(
+        np.float64
+    )
+    rows = np.bincount(group).astype(np.float64)
+    losses = np.bincount(group, weights=metrics.row_losses(label, score))
+    own, _ = metrics.group_auc(group, label, score)
+    there = np.isfinite(own)
+    counted = rows * there
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gauc = (weights @ (counted * np.where(there, own, 0.0))) / (weights @ counted)
+        logloss = (weights @ losses) / (weights @ rows)
+    return np.stack([_weighted_auc(group, label, score, weights), gauc, logloss], axis=1)
+
+
+def _weighted_auc(group: Array, label: Array, score: Array, weights: Array) -> npt.NDArray[np.float64]:
+    """(resamples,) AUC where the rows of user u count weights[:, u] times."""
+    users = weights.shape[1]
+    positives = weights @ np.bincount(group[label], minlength=users)
+    negatives = weights @ np.bincount(group[~label], minlength=users)
+    won = _pairs_by_users if users <= _MOST_USERS else _pairs_by_rows
+    first, last = np.lexsort((label, score)), np.lexsort((~label, score))  # ties: positives come last, or first
+    pairs = won(group[first], label[first], weights)
+    if (label[first] != label[last]).any():
+        pairs = (pairs + won(group[last], label[last], weights)) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(pairs / (positives * negatives))
+
+
+def _pairs_by_users(owner: Array, positive: Array, weights: Array) -> npt.NDArray[np.float64]:
+    """(resamples,) weighted pairs of a positive row and a negative one before it.
+
+    How often rows of user u win over rows of user v is counted once, in a users x users matrix A; a resample then
+    costs w A w. Rows are cut into blocks: pairs across blocks are a matrix product, those within one are enumerated.
+    """
+    users, blocks = weights.shape[1], -(-len(owner) // _BLOCK)
+    block = np.arange(len(owner)) // _BLOCK
+    wins = np.bincount((block * users + owner)[positive], minlength=blocks * users).reshape(blocks, users)
+    losses = np.bincount((block * users + owner)[~positive], minlength=blocks * users).reshape(blocks, users)
+    before = np.cumsum(losses, axis=0) - losses
+    counts = wins.T.astype(np.float64) @ before.astype(np.float64)
+    padded = np.full(blocks * _BLOCK, -1)
+    padded[: len(owner)] = np.where(positive, owner, owner + users)  # below `users`: positives
+    rows = padded.reshape(blocks, _BLOCK)
+    won = ((rows >= 0) & (rows < users))[:, :, None] & (rows >= users)[:, None, :]
+    number, upper, lower = np.nonzero(won & np.tri(_BLOCK, k=-1, dtype=bool))
+    within = rows[number, upper] * users + rows[number, lower] - users
+    counts += np.bincount(within, minlength=users * users).reshape(users, users)
+    return np.asarray(((weights @ counts) * weights).sum(axis=1))
+
+
+def _pairs_by_rows(owner: Array, positive: Array, weights: Array) -> npt.NDArray[np.float64]:
+    """The same for many users: a cumulative sum over the rows for each resample, some resamples at a time."""
+    out = []
+    by_user = weights.T.copy()  # (users, resamples): rows are gathered whole
+    size = max(1, _ELEMENTS // max(1, len(owner)))
+    for start in range(0, weights.shape[0], size):
+        rows = by_user[:, start : start + size][owner]  # (rows, resamples at a time)
+        below = np.cumsum(np.where(positive[:, None], 0.0, rows), axis=0)
+        out.append(np.einsum("ij,ij->j", rows[positive], below[positive]))
+    return np.concatenate(out)

@@ -1,0 +1,97 @@
+"""The training loop on Ray Train workers: the only file of this room that knows Ray.
+
+Every worker builds the same material from the published tables (memory-mapped once per node) and takes its share of
+each global batch. Rank 0 registers a checkpoint at the end of each epoch, so that a killed group, or a driver run
+anew under the same name and storage, goes on from there and ends in the same numbers.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trawl.config import Config
+from trawl.environment import peak_mib
+from trawl.errors import EngineDied
+from trawl.connection import connect
+from trawl.model.recommender import Recommender
+from trawl.store import Store
+from trawl.training.group import Alone, Distributed
+from trawl.training.loop import Material, Progress, Training
+from trawl.training.machine import settle
+
+_STATE = "state.pt"
+_FAILURES = 2  # times that a worker group may die before the training is given up
+
+Make = Callable[[], tuple[Recommender, Material]]
+
+
+def train_here(model: Recommender, material: Material, cfg: Config) -> tuple[Progress, float]:
+    """One worker, in this process. Returns the finished progress and the peak memory in MiB."""
+    settle(cfg.resources.threads)
+    return Training(model, material, cfg).run(), peak_mib()
+
+
+def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
+    """`resources.training_workers` workers; checkpoints below `folder` of the store. Raises EngineDied."""
+    connect(cfg)
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    storage, name = store.path(*folder), "train"
+    store.fs.create_dir(storage, recursive=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"make": make, "cfg": cfg},
+        scaling_config=ray.train.ScalingConfig(num_workers=cfg.resources.training_workers, use_gpu=False),
+        torch_config=TorchConfig(backend="gloo"),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage,
+            storage_filesystem=store.fs,
+            failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+        raise _died(error) from error
+    if result.checkpoint is None:
+        raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
+    with result.checkpoint.as_directory() as path:
+        state = torch.load(Path(path) / _STATE, weights_only=True)
+    return Progress(**state["progress"]), float(state["peak_mib"])
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    import ray.train
+
+    cfg: Config = settings["cfg"]
+    settle(cfg.resources.threads)
+    model, material = settings["make"]()
+    context = ray.train.get_context()
+    training = Training(model, material, cfg, Distributed() if context.get_world_size() > 1 else Alone())
+    last = ray.train.get_checkpoint()
+    if last is not None:
+        with last.as_directory() as path:
+            training.restore(torch.load(Path(path) / _STATE, weights_only=True))
+    first = context.get_world_rank() == 0
+
+    def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
+        metrics = {"epoch": training.progress.epoch, "step": training.progress.step}
+        if not first:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory(prefix="trawl-") as path:
+            torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / _STATE)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+
+    training.run(report)
+
+
+def _died(error: Exception) -> EngineDied:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return EngineDied(f"model: training workers failed: {lines[-1] if lines else type(error).__name__}; run again")
