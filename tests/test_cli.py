@@ -22,12 +22,10 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 def recipe(path: Path, *more: str) -> str:
     """The small world as a recipe file."""
-    lines = [f"{key} = {value}" for key, value in (s.split("=", 1) for s in (*small.SETTINGS, *more))]
-    text = "\n".join(
-        line if line.split(" = ")[1][0] in "0123456789[t" else line.replace(" = ", ' = "') + '"' for line in lines
-    )
+    pairs = [setting.split("=", 1) for setting in (*small.SETTINGS, *more)]
     file = path / "small.toml"
-    file.write_text(text)
+    plain = [value if value == "true" or value[0] in "0123456789[" else repr(value) for _, value in pairs]
+    file.write_text("".join(f"{key} = {value}\n" for (key, _), value in zip(pairs, plain, strict=True)))
     return str(file)
 
 

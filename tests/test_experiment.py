@@ -125,8 +125,8 @@ def test_an_interrupted_experiment_goes_on_cell_by_cell(tmp_path: Path) -> None:
 def test_a_name_belongs_to_one_recipe(done: tuple[Run, Heard, Filling]) -> None:
     run = done[0]
     before = run.store.read_text("runs", "r", "run.json")
-    with pytest.raises(RunNameTaken, match=r"run 'r' .*training\.lr: 0\.005 there, 0\.5 here.*--name"):
-        start(run.store, small.config(*ARMS, "training.lr=0.5"))
+    with pytest.raises(RunNameTaken, match=r"run 'r' .*training\.epochs: 1 there, 2 here.*--name"):
+        start(run.store, small.config(*ARMS, "training.epochs=2"))
     assert run.store.read_text("runs", "r", "run.json") == before
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from trawl import __version__, config, printing, recipes, views
 from trawl.errors import TrawlError
+from trawl.stage import Executor
 
 DEFAULT_STORE = "out/store"
 
@@ -135,10 +136,14 @@ def _run(args: argparse.Namespace) -> int:
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
-    for arm in experiment.chosen(cfg)[1]:
-        print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
     listener = experiment.Listener(printing.stage_line, printing.cell_line)
-    run = experiment.run(cfg, store, name, executors.executor, listener, args.until)
+
+    def start(cfg: config.Config) -> Executor:
+        for arm in experiment.chosen(cfg)[1]:
+            print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
+        return executors.executor(cfg)
+
+    run = experiment.run(cfg, store, name, start, listener, args.until)
     page = build(store, run.name)
     if run.results():
         print(printing.result_table(run))

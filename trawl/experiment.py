@@ -136,13 +136,11 @@ def _cells(cfg: Config, cells: list[Cell], store: Store, executor: Executor, ope
 
 
 def _cell(cell: Cell, store: Store, executor: Executor, opened: Run, listener: Listener) -> dict[str, Any]:
-    for row in opened.results():  # finished before an interruption
-        if (row["arm"], row["repetition"], row["predictions"]) == (
-            cell.arm,
-            cell.repetition,
-            cell.fingerprints["predictions"],
-        ):
-            return row
+    mark = cell.fingerprints["predictions"]
+    if store.manifest("predictions", mark):  # perhaps finished before an interruption
+        for row in opened.results():
+            if (row["arm"], row["repetition"], row["predictions"]) == (cell.arm, cell.repetition, mark):
+                return row
 
     def tell(outcome: Outcome) -> None:
         opened.log(outcome, cell)

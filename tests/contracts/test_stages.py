@@ -28,7 +28,7 @@ TABLES = [name for name in STAGES if name in schemas.CONTRACTS]
 # What may differ between two runs of the same work.
 VOLATILE = {"seconds", "attempts"}
 # Rows that these stages find by their place: the runner publishes every part in the order of its key.
-_BEHAVIOUR = {"users", "log", "samples", "splits", "cold_items", "cutoffs"}
+_BEHAVIOUR = {"users", "items", "log", "samples", "splits", "cold_items", "cutoffs"}
 BY_PLACE = {
     "cutoffs": {"users", "log"},
     "samples": _BEHAVIOUR,

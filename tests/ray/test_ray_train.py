@@ -96,7 +96,8 @@ def _fails() -> Any:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_training_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
+def test_a_training_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_FAILURES", 0)
     store = Store(str(tmp_path))
     with pytest.raises(EngineDied, match="no such thing as this material") as caught:
         trainer.train_on_ray(_fails, config(*SETTINGS), store, ("model", "x", "_work"))

@@ -1,6 +1,6 @@
-"""A planted world for the training tests: tastes by genre, so that what a user likes can be learned.
+"""A planted world for the training tests: what a user likes can be learned.
 
-Users have one of two tastes and like items of their own kind; vectors of items tell the kind, those of users the taste.
+Odd users like even items and even users odd ones; vectors tell the parity of items and users, their fields do not.
 """
 
 from pathlib import Path

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from trawl.config import Config
+from trawl.connection import connect
 from trawl.environment import peak_mib
 from trawl.errors import EngineDied
-from trawl.connection import connect
 from trawl.model.recommender import Recommender
 from trawl.store import Store
 from trawl.training.group import Alone, Distributed
