@@ -84,7 +84,7 @@ class OnRay:
         except ray.exceptions.RayError as error:
             raise _died(job, error) from error
         finally:
-            for ref in running:
+            for ref in running if ray.is_initialized() else ():  # a call after the shutdown would start a new cluster
                 ray.cancel(ref, force=False)
 
     def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,10 @@ def keys(cfg: Config) -> tuple[str, ...]:
     """Dotted keys, for Stage.keys and for the bundle."""
     out = list(_ALWAYS)
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
+    if uses.knowledge(cfg):
+        out += ["model.injection"]
     if sides:
-        out += ["model.injection", "model.side", "model.adapter", "training.adapter_lr"]
+        out += ["model.side", "model.adapter", "training.adapter_lr"]
     if sides and cfg.model.adapter != "raw":
         out += ["model.adapter_dim"]
     if sides and cfg.model.adapter == "moe":
