@@ -208,24 +208,31 @@ def small_movielens(folder: Path, *settings: str | tuple[str, Any]) -> Config:
     return Config().override(*source, *settings)
 
 
-def leak_versions(folder: Path, store: Store, *settings: str | tuple[str, Any]) -> tuple[Config, Config]:
+def leak_versions(
+    folder: Path,
+    store: Store,
+    *settings: str | tuple[str, Any],
+    parts: Sequence[str] = (VALID, TEST),
+    seen: bool = False,
+) -> tuple[Config, Config]:
     """Recipes of two worlds that differ in the targets of valid and test users only.
 
     In the second one every rating of these users at or after their cut-off has other stars and is of another film, at
-    the same time. Any table that prompts, positives or training see must be the same for both.
+    the same time. Any table that prompts, positives or training see must be the same for both. `parts`: whose ratings
+    change; `seen`: those before the cut-off change, and not the targets.
     """
     users, films = 30, 25
     ratings = raw_ratings(users, films, each=10)
     before = small_movielens(write_movielens(folder / "before", ratings, users, films), *settings)
     opened = Inputs(store, make(before, store, "users", "splits"))
     ids = dict(zip(*opened.table("users", ["user", "user_id"]).to_pydict().values(), strict=True))
-    held = {ids[r["user"]]: r["cutoff"] for r in opened.table("splits").to_pylist() if r["part"] != TRAIN}
-    assert len(held) > 1, "no valid and test users to change"
+    held = {ids[r["user"]]: r["cutoff"] for r in opened.table("splits").to_pylist() if r["part"] in parts}
+    assert len(held) > 1, f"no {' and '.join(parts)} users to change"
     changed = list(ratings)
     for user, cutoff in held.items():
         mine = sorted((row[3], place) for place, row in enumerate(ratings) if row[0] == user)
         unseen = [str(f) for f in range(1, films + 1) if str(f) not in {r[1] for r in ratings if r[0] == user}]
-        for (time, place), film in zip(mine[cutoff:], unseen, strict=False):
+        for (time, place), film in zip(mine[:cutoff] if seen else mine[cutoff:], unseen, strict=False):
             stars = ratings[place][2]
             changed[place] = (user, film, 5 if stars <= 3 else 1, time)
     return before, small_movielens(write_movielens(folder / "after", changed, users, films), *settings)

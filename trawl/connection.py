@@ -35,8 +35,9 @@ def connect(cfg: Config) -> None:
         else:
             cpus = cfg.resources.num_cpus or max(4, os.cpu_count() or 1)
             ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineDied(f"ray: cannot reach or start a cluster ({address or 'local'}): {error}") from None
+    except Exception as error:  # ray raises Exception itself, for example when a node starts too slowly
+        text = " ".join(str(error).split())
+        raise EngineDied(f"ray: cannot reach or start a cluster ({address or 'local'}): {text}; try again") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

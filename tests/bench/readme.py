@@ -1,0 +1,69 @@
+"""Makes the README's tables from the files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
+
+docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
+docs/results/<run>.json: {"machine", "date", "commit", "result": result.json, "comparisons": comparisons.json} of a run.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+
+def figures() -> str:
+    """The table of seconds, memory and ratios."""
+    record = json.loads((ROOT / "docs" / "figures.json").read_text(encoding="utf-8"))
+    lines = [f"{record['machine']}, {record['date']}.", "", "| what | measured | how |", "|-|-|-|"]
+    lines += [f"| {row['what']} | {row['figure']} | {row['how']} |" for row in record["rows"]]
+    return "\n".join(lines)
+
+
+def results(name: str) -> str:
+    """One row per arm of a run: means over the repetitions, the difference in test AUC with its 95 % interval."""
+    record = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    rows, part = record["result"], "cold" if name.endswith("cold") else "all"
+    found = {(c["arm"], c["metric"]): c for c in record["comparisons"] if c["slice"] == part}
+    head = f"| arm | n | AUC | gAUC | LogLoss | AUC - {found[next(iter(found))]['reference']} | gAUC - the same |"
+    lines = [head, "|-|-|-|-|-|-|-|"]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row["test"] if part == "all" else row["test"]["cold"] for row in rows if row["arm"] == arm]
+        means = [f"{np.mean([m[metric] for m in mine]):.4f}" for metric in ("auc", "gauc", "logloss")]
+        ends = [difference(found.get((arm, metric))) for metric in ("auc", "gauc")]
+        lines.append(f"| {arm} | {len(mine)} | {' | '.join([*means, *ends])} |")
+    return "\n".join(lines)
+
+
+def difference(row: dict[str, Any] | None) -> str:
+    return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" if row else "-"
+
+
+def render(text: str) -> str:
+    """The README with what stands between its markers made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        kind, _, name = match[1].partition(":")
+        return f"<!-- {match[1]} -->\n{figures() if kind == 'figures' else results(name)}\n<!-- end -->"
+
+    return re.sub(r"<!-- ((?:figures|results:[a-z0-9-]+)) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    text = README.read_text(encoding="utf-8")
+    made = render(text)
+    if parser.parse_args().check:
+        return int(made != text)
+    README.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
