@@ -77,7 +77,7 @@ class OnRay:
         running: list[Any] = []
         try:
             while waiting or running:
-                while waiting and len(running) < 2 * self.actors:  # a few ahead, not the whole plan
+                while waiting and len(running) < self.actors:  # memory grows with what runs at a time
                     running.append(remote.remote(shared, waiting.pop()))
                 done, running = ray.wait(running, num_returns=1)
                 yield ray.get(done[0])

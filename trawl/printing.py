@@ -12,7 +12,7 @@ from trawl.stage import Outcome
 
 
 def stage_line(outcome: Outcome, cell: Cell) -> None:
-    """One line per stage on stderr: name, rows, seconds, memory, statuses, and whose it is where that matters."""
+    """One line per stage on stderr: name, rows, seconds, memory, the cell that first needed it, statuses."""
     what = "ready" if outcome.skipped else f"{outcome.seconds:.1f} s"
     rows = f"{outcome.rows:,} rows" if outcome.rows else ""
     counts = ", ".join(f"{k} {v:,}" for k, v in sorted(outcome.statuses.items()))

@@ -1,4 +1,4 @@
-"""Makes the README's tables from the files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
+"""Makes the README tables from files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
 
 docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
 docs/results/<run>.json: {"machine", "date", "commit", "result": result.json, "comparisons": comparisons.json} of a run.

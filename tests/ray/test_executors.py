@@ -130,7 +130,7 @@ def test_an_error_of_ours_keeps_its_class_and_line(store: Store, heavy: bool) ->
 
 @pytest.mark.parametrize("heavy", [False, True], ids=["tasks", "actors"])
 def test_a_fault_of_the_code_is_one_line_too(store: Store, heavy: bool) -> None:
-    with pytest.raises(TrawlError, match="cutoffs: .*a fault of the code") as caught:
+    with pytest.raises(TrawlError, match=r"cutoffs: .*a fault of the code") as caught:
         run_stage(stage(Breaks, heavy), Config(), store, {}, OnRay(Config()))
     assert "\n" not in str(caught.value)
 

@@ -55,7 +55,8 @@ class Ids(nn.Module):
 class Fields(nn.Module):
     """One embedding for all fields of an entity: the sum over fields of the mean over a field's values.
 
-    Its width does not grow with the number of fields; on MovieLens-1M it ranks as concatenation does, twice as fast.
+    Its width does not grow with the number of fields; concatenation is wider, slower and ranked a little better
+    on MovieLens-1M (test AUC about .0006, one run each).
     """
 
     def __init__(self, sizes: Mapping[str, int], width: int) -> None:
