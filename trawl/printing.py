@@ -17,12 +17,8 @@ def stage_line(outcome: Outcome, cell: Cell) -> None:
     rows = f"{outcome.rows:,} rows" if outcome.rows else ""
     counts = ", ".join(f"{k} {v:,}" for k, v in sorted(outcome.statuses.items()))
     memory = "" if outcome.skipped else f"{outcome.peak_mib:,.0f} MiB"
-    whose = f"[{cell.name}]" if outcome.artifact in ("model", "predictions") else ""
-    print(
-        f"{outcome.artifact:<16} {rows:>15} {what:>9} {memory:>10}  {counts}{whose}".rstrip(),
-        file=sys.stderr,
-        flush=True,
-    )
+    line = f"{outcome.artifact:<16} {rows:>15} {what:>9} {memory:>10}  {cell.name:<20} {counts}"
+    print(line.rstrip(), file=sys.stderr, flush=True)
 
 
 def cell_line(row: Mapping[str, Any]) -> None:
