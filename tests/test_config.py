@@ -29,11 +29,12 @@ def test_shipped_recipes_load(name: str) -> None:
         ("training.lr", "section.key=value"),
         ("data.split=[0.5, 0.1, 0.1]", "sum to 1"),
         ("extraction.source=given", "extraction.given is needed"),
+        ("resources.training_workers=2", "one worker"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, says: str) -> None:
     with pytest.raises(ConfigError, match=r".") as caught:
-        Config().override(setting)
+        Config().override("resources.launcher=task", setting)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

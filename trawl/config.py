@@ -173,7 +173,7 @@ class Resources(Section):
     actors: Annotated[int, Field(ge=1)] = 2  # workers of a stage
     training_workers: Annotated[int, Field(ge=1)] = 1
     launcher: Literal["ray_train", "task"] = "ray_train"  # task: one worker, so that cells run side by side
-    parallel_cells: Annotated[int, Field(ge=1)] = 1
+    parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
     threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker
@@ -198,6 +198,10 @@ class Config(Section):
         contrastive = self.training.w_user > 0 or self.training.w_item > 0
         if self.model.adapter == "raw" and contrastive and self.extraction.source != "none":
             raise ValueError("model.adapter = raw has no parameters that a contrastive loss could train; set w_* to 0")
+        if self.resources.launcher == "task" and self.resources.training_workers > 1:
+            raise ValueError(
+                "resources.launcher = task trains on one worker; set it to ray_train for training_workers > 1"
+            )
         base = self.extraction.shuffle_of if self.extraction.source == "shuffled" else self.extraction.source
         if base == "given" and not self.extraction.given:
             raise ValueError("extraction.given is needed: a Parquet file with the columns item_id, text")
