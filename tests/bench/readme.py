@@ -1,7 +1,7 @@
 """Makes the README tables from files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
 
 docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
-docs/results/<run>.json: {"machine", "date", "commit", "result": result.json, "comparisons": comparisons.json} of a run.
+docs/results/<name>.json: finished cells and comparisons of a run, taken over by `--take RUN_FOLDER NAME`.
 """
 
 import argparse
@@ -54,12 +54,26 @@ def render(text: str) -> str:
     return re.sub(r"<!-- ((?:figures|results:[a-z0-9-]+)) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
+def take(folder: Path, name: str) -> None:
+    """Copy a run's finished cells, comparisons and recipe (without paths) into docs/results."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    kept = {key: run[key] for key in ("created", "commit", "recipe_digest")}
+    for file in ("result", "comparisons"):
+        kept[file] = json.loads((folder / f"{file}.json").read_text(encoding="utf-8"))
+    target = ROOT / "docs" / "results" / f"{name}.json"
+    target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--take", nargs=2, metavar=("RUN_FOLDER", "NAME"))
+    args = parser.parse_args()
+    if args.take:
+        take(Path(args.take[0]), args.take[1])
     text = README.read_text(encoding="utf-8")
     made = render(text)
-    if parser.parse_args().check:
+    if args.check:
         return int(made != text)
     README.write_text(made, encoding="utf-8")
     return 0

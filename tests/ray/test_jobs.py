@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,8 +17,7 @@ import small
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-PORTS = {"--port": "6391", "--dashboard-port": "8291", "--ray-client-server-port": "10091"}
-ADDRESS = "http://127.0.0.1:8291"
+PORTS = ("--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port")
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
@@ -26,37 +27,41 @@ def environment() -> dict[str, str]:
     return env | QUIET | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that Ray gives to its workers."""
+    found: list[int] = []
+    for port in range(6400, 9900, 7):
+        with socket.socket() as probe:
+            if len(found) < count and probe.connect_ex(("127.0.0.1", port)):
+                found.append(port)
+    return found
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("head")
-    words = [
-        RAY,
-        "start",
-        "--head",
-        "--block",
-        "--num-cpus",
-        "4",
-        "--temp-dir",
-        "/tmp/ray-jobs",
-        "--disable-usage-stats",
-    ]
-    for flag, value in PORTS.items():
-        words += [flag, value]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, env=environment(), start_new_session=True)
-    try:
-        wait_for_dashboard(process, folder / "log")
-        yield ADDRESS
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    log, ports = tmp_path_factory.mktemp("head") / "log", free_ports(len(PORTS))
+    address = f"http://127.0.0.1:{ports[1]}"
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", ignore_cleanup_errors=True
+    ) as session:  # socket paths must be short
+        words = [RAY, "start", "--head", "--block", "--num-cpus", "4", "--temp-dir", session, "--disable-usage-stats"]
+        words += [f"{flag}={port}" for flag, port in zip(PORTS, ports, strict=True)]
+        with log.open("w") as out:
+            process = subprocess.Popen(words, stdout=out, stderr=out, env=environment(), start_new_session=True)
+        try:
+            wait_for_dashboard(address, process, log)
+            yield address
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(60)
 
 
-def wait_for_dashboard(process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(120):
+def wait_for_dashboard(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(240):
         assert process.poll() is None, log.read_text()
         try:
-            with urllib.request.urlopen(f"{ADDRESS}/api/version", timeout=1):
+            with urllib.request.urlopen(f"{address}/api/version", timeout=1):
                 return
         except OSError:
             time.sleep(0.5)

@@ -42,7 +42,7 @@ def assert_close(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> No
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_ray_workers_agree_with_this_process(tmp_path: Path) -> None:
     store, marks = planted(tmp_path)
-    cfg = config(*SETTINGS, "resources.training_workers=2")
+    cfg = config(*SETTINGS, "resources.launcher=ray_train", "resources.training_workers=2")
     there = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
     found = metrics(store, there)
     assert json.loads(store.read_text("model", there, "metrics.json"))["workers"] == 2
