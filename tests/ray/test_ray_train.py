@@ -42,12 +42,14 @@ def assert_close(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> No
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_ray_workers_agree_with_this_process(tmp_path: Path) -> None:
     store, marks = planted(tmp_path)
-    cfg = config(*SETTINGS, "resources.launcher=ray_train", "resources.training_workers=2")
+    cfg = config(*SETTINGS, "resources.training_workers=2")
     there = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
     found = metrics(store, there)
     assert json.loads(store.read_text("model", there, "metrics.json"))["workers"] == 2
     store, marks = planted(tmp_path / "alone")
-    here = run_stage(MODEL, cfg.override("resources.launcher=task"), store, marks, Inline()).fingerprint
+    here = run_stage(
+        MODEL, cfg.override("resources.launcher=task", "resources.training_workers=1"), store, marks, Inline()
+    ).fingerprint
     assert here == there  # where a model was trained is no part of what it is
     assert_close(found, metrics(store, here))
 
@@ -87,7 +89,9 @@ def test_a_killed_worker_group_resumes_and_ends_in_the_same_numbers(
     assert stage.material is original
     found = metrics(store, there)
     store, marks = planted(tmp_path / "undisturbed")
-    here = run_stage(MODEL, cfg.override("resources.launcher=task"), store, marks, Inline()).fingerprint
+    here = run_stage(
+        MODEL, cfg.override("resources.launcher=task", "resources.training_workers=1"), store, marks, Inline()
+    ).fingerprint
     assert_close(found, metrics(store, here))
 
 
