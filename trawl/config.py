@@ -1,182 +1,27 @@
-"""The recipe: frozen, strict, typed sections, read from TOML, changed by one function for the CLI and for searches.
-
-Every key that changes a result is hashed into the fingerprints of the stages that read it (`Stage.keys`).
-What only says where and how fast the work runs stands under `resources` and is never hashed.
-"""
+"""The whole recipe: read from plain data, changed by one function for the command line and for searches."""
 
 import difflib
 import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from trawl.errors import ConfigError
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Source = Literal["none", "raw", "extracted", "given", "shuffled"]
-
-
-class Section(BaseModel):
-    """One table of the recipe: immutable, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class Synthetic(Section):
-    """Size and character of the embedded world (data/synthetic)."""
-
-    users: Annotated[int, Field(ge=10)] = 1200
-    items: Annotated[int, Field(ge=10)] = 600
-    events_per_user: Annotated[int, Field(ge=4)] = 70
-    distractors: Annotated[int, Field(ge=0)] = 600  # entities of the knowledge base that no item means
-    unlinked: Share = 0.04  # items whose page is not in the knowledge base
-    empty_pages: Share = 0.05  # pages without text
-    noise: Annotated[float, Field(ge=0)] = 2.0  # irrelevant sentences per relevant one
-    misspelt: Share = 0.05  # item titles one or two letters away from their page's
-    seed: int = 0
-
-
-class Data(Section):
-    """Raw behaviour -> users, items, log, cut-offs, splits, samples."""
-
-    source: Literal["synthetic", "movielens"] = "synthetic"
-    path: str = ""  # movielens: folder of ratings.dat, users.dat, movies.dat
-    check_counts: bool = True  # movielens: refuse other counts than MovieLens-1M's
-    partitions: Annotated[int, Field(ge=1, le=4096)] = 4  # parts of every table; the numbering of ids depends on it
-    like_above: float = 3.0  # label = rating > like_above
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # users: train, valid, test
-    split_seed: int = 0
-    cutoff_max: Annotated[int, Field(ge=0)] = 30  # cut-off = first min((n + 1) // 2, cutoff_max) positions
-    cold_items: Share = 0.0  # share of the items that lose every training interaction
-    synthetic: Synthetic = Synthetic()
-
-    @model_validator(mode="after")
-    def _shares(self) -> Self:
-        if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-9:
-            raise ValueError("data.split must be three shares that sum to 1")
-        if self.source == "movielens" and not self.path:
-            raise ValueError("data.path is needed: the folder of ratings.dat, users.dat and movies.dat")
-        return self
-
-
-class Linking(Section):
-    """Items -> entities of the knowledge base."""
-
-    entities: str = ""  # Parquet file or folder: entity_id, label, year, text; empty: the synthetic world's own
-    truth: str = ""  # TSV or Parquet: item_id, accepted entity ids joined by |; only for the report
-    threshold: Share = 0.95  # smallest edit similarity that links when the year agrees
-    year_tolerance: Annotated[int, Field(ge=0)] = 1
-    candidates: Annotated[int, Field(ge=1)] = 50  # per title, before the year is looked at
-    decode_labels: bool = False  # read %27 in labels as '; off: such pages are mostly second copies of a page
-
-
-class Extraction(Section):
-    """Texts -> prompts -> answers."""
-
-    source: Source = "extracted"
-    shuffle_of: Literal["raw", "extracted", "given"] = "extracted"  # what `shuffled` permutes among entities
-    shuffle_seed: int = 0
-    given: str = ""  # Parquet: item_id, text
-    domain: Literal["movies"] = "movies"  # the list of key factors
-    engine: Literal["extractive"] = "extractive"
-    model: str = ""
-    user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
-    max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
-    max_answer_tokens: Annotated[int, Field(ge=8)] = 256
-    failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
-    failure_limit: Share = 0.05  # above this share nothing is published
-
-
-class Encoding(Section):
-    """Texts -> vectors."""
-
-    encoder: Literal["lexical"] = "lexical"
-    dimension: Annotated[int, Field(ge=8, le=8192)] = 128
-    max_tokens: Annotated[int, Field(ge=8)] = 4096
-    seed: int = 0
-
-
-class Swing(Section):
-    """Behaviour -> positives of users and items."""
-
-    normalize: Literal["none", "cosine"] = "cosine"
-    interactions: Literal["liked", "all"] = "liked"
-    alpha: Annotated[float, Field(gt=0)] = 1.0
-    diagonal: bool = True  # T eq. 1 as printed includes i = j
-    top_k: Annotated[int, Field(ge=1)] = 10
-
-
-class Model(Section):
-    """Backbone, features, adapter, injection."""
-
-    backbone: Literal["din"] = "din"
-    embedding: Annotated[int, Field(ge=1)] = 32
-    hidden: tuple[int, ...] = (200, 80)
-    attention: Annotated[tuple[int, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
-    history_ratings: bool = True
-    rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
-    user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
-    value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
-    injection: Literal["none", "replace", "add"] = "replace"  # T: [id ; adapted] replaces the id embedding
-    side: Literal["item", "user", "both"] = "both"
-    adapter: Literal["raw", "linear", "moe"] = "moe"
-    adapter_dim: Annotated[int, Field(ge=1)] = 32
-    experts: Annotated[int, Field(ge=1)] = 4
-    expert_hidden: Annotated[int, Field(ge=1)] = 64
-    similarity: bool = False  # parameter-free similarity features of the frozen item vectors
-    similarity_dim: Annotated[int, Field(ge=1)] = 64  # PCA size of those vectors
-    adapted_similarity: bool = False  # the same on the adapter's outputs
-
-
-class Training(Section):
-    """The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3) and how it is minimised."""
-
-    batch_size: Annotated[int, Field(ge=1)] = 2048
-    epochs: Annotated[int, Field(ge=1)] = 3
-    patience: Annotated[int, Field(ge=1)] = 2  # epochs without a better validation AUC before the stop
-    lr: Annotated[float, Field(gt=0)] = 8e-3
-    adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # factor on lr for the adapter's parameters
-    warmup: Share = 0.1  # share of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    w_user: Annotated[float, Field(ge=0)] = 0.0
-    w_item: Annotated[float, Field(ge=0)] = 0.0
-    temperature: Annotated[float, Field(gt=0)] = 0.15
-    reduction: Literal["mean", "sum"] = "mean"
-    anchors: Annotated[int, Field(ge=2)] = 256  # most anchors of the contrastive loss per side and step
-    positives: Annotated[int, Field(ge=1)] = 1  # drawn among the top so many partners
-    seed: int = 0
-    precision: Literal["float32", "float64"] = "float32"
-
-
-class Experiment(Section):
-    """Arms (named overrides) x repetitions; repetition r sets data.split_seed and training.seed to their value + r."""
-
-    # name -> overrides; `needs = "a.b"` leaves the arm out where that key is empty
-    arms: dict[str, dict[str, Any]] = {}
-    repetitions: Annotated[int, Field(ge=1)] = 1
-    reference: str = ""  # the arm that differences are taken against; empty: the first
-    bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the test users for the intervals
-
-
-class Resources(Section):
-    """Where and how fast; never hashed."""
-
-    executor: Literal["ray", "inline"] = "ray"
-    ray_address: str = ""  # empty: a cluster of this machine, or the job's own
-    num_cpus: Annotated[int, Field(ge=0)] = 0  # logical CPUs of a local cluster; 0: max(4, cores)
-    actors: Annotated[int, Field(ge=1)] = 2  # workers of a stage
-    training_workers: Annotated[int, Field(ge=1)] = 1
-    launcher: Literal["ray_train", "task"] = "ray_train"  # task: one worker, so that cells run side by side
-    parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
-    batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
-    threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker
+from trawl.sections import (
+    Data,
+    Encoding,
+    Experiment,
+    Extraction,
+    Linking,
+    Model,
+    Resources,
+    Section,
+    Swing,
+    Training,
+)
 
 
 class Config(Section):

@@ -9,11 +9,12 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 from worlds import make
 
-from trawl.config import Config, Synthetic
+from trawl.config import Config
 from trawl.data.synthetic import names, taste, words
 from trawl.data.synthetic.world import World
 from trawl.inputs import Inputs
 from trawl.pipeline import stages
+from trawl.sections import Synthetic
 from trawl.stage import fingerprint
 from trawl.store import Store
 

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from trawl.config import Encoding
 from trawl.encoding.encoders import ENCODERS, load_encoder
 from trawl.encoding.lexical import Lexical
 from trawl.errors import ConfigError
+from trawl.sections import Encoding
 
 NAMES = ["Kowalewska", "Tarantella", "Oberhausen", "Quillfeather", "Zbigniew", "Marrakech", "Ishiguro", "Penhaligon"]
 PROSE = "the film was directed in a small town and tells of a family that returns after many years to an old house"

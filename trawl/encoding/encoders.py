@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trawl.config import Encoding
 from trawl.encoding.lexical import Lexical
 from trawl.errors import ConfigError
+from trawl.sections import Encoding
 
 
 class Encoder(Protocol):

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from trawl.config import Linking
 from trawl.errors import InputError
 from trawl.linking.edit_distance import link
 from trawl.linking.report import linking_report
+from trawl.sections import Linking
 
 OUT = ["id", "rank", "entity_id", "similarity", "method"]
 _TRUTH_ID = ("id", "item_id", "movie_id")

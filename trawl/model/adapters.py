@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from trawl.config import Model
+from trawl.sections import Model
 
 
 class Raw(nn.Module):

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from trawl.config import Training
 from trawl.model.recommender import Recommender
+from trawl.sections import Training
 
 
 class Optimizers:

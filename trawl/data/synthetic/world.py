@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from trawl.config import Synthetic
 from trawl.data.index import fields
 from trawl.data.synthetic import films as made
 from trawl.data.synthetic import names, pages, taste, words
 from trawl.errors import InputError
+from trawl.sections import Synthetic
 
 _PIECE = 4096  # users, films or pages per task
 _NO_DUPLICATES = "the synthetic world made an id twice; report it with its parameters"

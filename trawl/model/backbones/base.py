@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trawl.config import Model
+from trawl.sections import Model
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trawl.config import Model
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
+from trawl.sections import Model
 
 
 class Din(Backbone):
