@@ -18,6 +18,7 @@ from trawl.sections import (
     Linking,
     Model,
     Resources,
+    Search,
     Section,
     Swing,
     Training,
@@ -36,6 +37,7 @@ class Config(Section):
     model: Model = Model()
     training: Training = Training()
     experiment: Experiment = Experiment()
+    search: Search = Search()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -80,9 +82,9 @@ class Config(Section):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
-    def digest(self) -> str:
-        """Digest of everything but `resources`: the identity of a recipe behind a run's name."""
-        tree = self.model_dump(mode="json", exclude={"resources"})
+    def digest(self, study: bool = False) -> str:
+        """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
+        tree = self.model_dump(mode="json", exclude={"resources"} if study else {"resources", "search"})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

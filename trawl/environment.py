@@ -1,5 +1,6 @@
 """What the results depend on besides recipe and tables: raw files, library versions, the commit; and memory used."""
 
+import hashlib
 import importlib.metadata
 import resource
 import subprocess
@@ -7,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from trawl.errors import InputError
-from trawl.store import digest_bytes, digest_json
+from trawl.store import digest_json
 
 
 def source_digest(path: str) -> str:
@@ -16,17 +17,19 @@ def source_digest(path: str) -> str:
     if not root.exists():
         raise InputError(f"{path}: no such file or folder; check the recipe")
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    return digest_json([[str(p.relative_to(root)), _file_digest(str(p), *_stamp(p))] for p in files])
+    return digest_json([[str(p.relative_to(root)), file_digest(p)] for p in files])
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def file_digest(path: Path) -> str:
+    """Content digest of a file of any size; computed once per process while size and time of change stay."""
     info = path.stat()
-    return info.st_size, info.st_mtime_ns
+    return _file_digest(str(path), info.st_size, info.st_mtime_ns)
 
 
 @cache
 def _file_digest(path: str, size: int, modified: int) -> str:
-    return digest_bytes(Path(path).read_bytes())
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @cache

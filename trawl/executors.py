@@ -99,6 +99,7 @@ class OnRay:
             batch_size=1,
             batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+            num_gpus=job.stage.gpus(job.cfg) or None,
         )
         try:
             # All at once: outcomes are small, and an iterator given up half way would keep its actors and threads.

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
 Source = Literal["none", "raw", "extracted", "given", "shuffled"]
 
 
@@ -37,7 +39,8 @@ class Data(Section):
 
     source: Literal["synthetic", "movielens"] = "synthetic"
     path: str = ""  # movielens: folder of ratings.dat, users.dat, movies.dat
-    check_counts: bool = True  # movielens: refuse other counts than MovieLens-1M's
+    check_counts: bool = True  # movielens: refuse other counts than MovieLens-1M's (not with user_share < 1)
+    user_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # users kept, by a hash of their raw id: for quick studies
     partitions: Annotated[int, Field(ge=1, le=4096)] = 4  # parts of every table; the numbering of ids depends on it
     like_above: float = 3.0  # label = rating > like_above
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # users: train, valid, test
@@ -94,6 +97,8 @@ class Encoding(Section):
     revision: str = ""  # transformer: a commit or tag of the hub; empty: the newest
     pooling: Literal["mean", "cls", "last"] = "mean"  # transformer: tokens -> vector of a chunk
     chunk_tokens: Annotated[int, Field(ge=0)] = 0  # transformer: tokens read at once; 0: what the model takes
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # transformer: of weights and arithmetic
+    trust_remote_code: bool = False  # transformer: run code that comes with the model; only for models you know
 
 
 class Swing(Section):
@@ -159,6 +164,41 @@ class Experiment(Section):
     repetitions: Annotated[int, Field(ge=1)] = 1
     reference: str = ""  # the arm that differences are taken against; empty: the first
     bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the test users for the intervals
+
+
+class Search(Section):
+    """A study of the contrastive loss (tune/contrastive): read by it alone and hashed into no stage.
+
+    The three lists are the values of one-at-a-time; for random and optuna, the smallest and the largest are the ends
+    of a range, searched on a logarithmic scale. An empty list: the key keeps the arm's value.
+    """
+
+    method: Literal["one-at-a-time", "random", "optuna"] = "one-at-a-time"
+    arm: str = ""  # the arm whose values are the base; empty: the recipe's own values, without an arm's
+    w_user: tuple[NotNegative, ...] = (0.001, 0.002, 0.004, 0.008, 0.016)  # w1 of T's Figure 3
+    w_item: tuple[NotNegative, ...] = (0.001, 0.002, 0.004, 0.008, 0.016)  # w2
+    temperature: tuple[Positive, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)  # tau
+    repetitions: Annotated[int, Field(ge=1)] = 1  # one-at-a-time: each point with so many splits and initialisations
+    trials: Annotated[int, Field(ge=1)] = 20  # random, optuna: beside the baseline
+    seed: int = 0  # random, optuna
+    grace_epochs: Annotated[int, Field(ge=0)] = 1  # random, optuna: ASHA stops no trial before; 0: it stops none
+    reduction: Annotated[float, Field(gt=1)] = 3.0  # ASHA: one trial of so many goes on at each rung
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        lists = {"w_user": self.w_user, "w_item": self.w_item, "temperature": self.temperature}
+        if not any(lists.values()):
+            raise ValueError("search: w_user, w_item and temperature are all empty; name values of at least one")
+        if self.method == "one-at-a-time":
+            return self
+        if self.repetitions > 1:
+            raise ValueError(f"search.repetitions > 1 needs search.method = one-at-a-time, not {self.method}")
+        for name, values in lists.items():
+            if values and not 0 < min(values) < max(values):
+                raise ValueError(
+                    f"search.{name}: {self.method} needs two ends of a range above 0, as [0.001, 0.016]; [] leaves it out"
+                )
+        return self
 
 
 class Resources(Section):

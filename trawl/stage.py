@@ -22,6 +22,9 @@ from trawl.inputs import Inputs
 from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
 
+EPOCH = "epoch"  # a file in the work folder of a training: "2/5", for who watches
+
+
 @dataclass(frozen=True)
 class Task:
     """A unit of work. `name` is stable between runs (it names the part); `args` are plain data."""
@@ -71,6 +74,7 @@ class Stage:
     reads: Callable[[Config], tuple[str, ...]] = lambda cfg: ()
     keys: Callable[[Config], tuple[str, ...]] = lambda cfg: ()  # dotted config keys that change the result
     sources: Callable[[Config], dict[str, str]] = lambda cfg: {}  # raw inputs: name -> path, by content digest
+    models: Callable[[Config], dict[str, str]] = lambda cfg: {}  # models with weights: recipe key -> what they are
     worker: Callable[[Inputs, Config], Worker] | None = None
     phases: tuple[Phase, ...] = ()
     folder: Callable[[Inputs, Config, Path], dict[str, Any]] | None = None  # fills a folder instead of a table
@@ -79,6 +83,7 @@ class Stage:
     side: Callable[[pa.Table], bytes] | None = None  # a second file beside each part
     side_suffix: str = ""
     heavy: bool = False  # loads a model or engine: long-lived actors instead of tasks
+    gpus: Callable[[Config], float] = lambda cfg: 0.0  # of each such actor
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def identity(stage: Stage, cfg: Config, inputs: Mapping[str, str]) -> dict[str, 
         "config": {key: cfg.get(key) for key in sorted(stage.keys(cfg))},
         "inputs": {name: inputs[name] for name in sorted(stage.reads(cfg))},
         "sources": {name: source_digest(path) for name, path in sorted(stage.sources(cfg).items())},
+        **({"models": dict(sorted(models.items()))} if (models := stage.models(cfg)) else {}),
     }
 
 

@@ -61,6 +61,7 @@ class Manifest:
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
     sources: Mapping[str, str]
+    models: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...]
     rows: int
     statuses: Mapping[str, int]

@@ -92,7 +92,11 @@ def _causes(artifact: str, one: Manifest | None, two: Manifest | None) -> Iterat
             artifact, "stages", artifact, "published" if one else "not made yet", "published" if two else "not made yet"
         )
         return
-    for kind, a, b in (("config", one.config, two.config), ("source", one.sources, two.sources)):
+    for kind, a, b in (
+        ("config", one.config, two.config),
+        ("source", one.sources, two.sources),
+        ("model", one.models, two.models),
+    ):
         for key in sorted(a.keys() | b.keys()):
             for dotted, x, y in _differences(key, a.get(key), b.get(key)):
                 yield _cause(artifact, kind, dotted, x, y)

@@ -15,13 +15,14 @@ ORDER = [
     {"schemas", "sections"},
     {"config"},
     {"recipes", "store"},
-    {"checks", "inputs", "environment", "connection"},
+    {"checks", "inputs", "environment", "connection", "working_dir"},
+    {"weights"},
     {"stage"},
     {"worker"},
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
     {"runs"},
-    {"experiment", "views", "printing"},
+    {"experiment", "views", "printing", "progress"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
@@ -83,7 +84,7 @@ def heavy_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> None:
-    knows = {"trawl/connection.py", "trawl/executors.py", "trawl/training/trainer.py"}
+    knows = {"trawl/connection.py", "trawl/executors.py", "trawl/submit.py", "trawl/training/trainer.py"}
     if "ray" in heavy_imports(path):
         assert path.relative_to(ROOT).as_posix() in knows
 
@@ -120,6 +121,7 @@ def test_every_room_has_a_job() -> None:
         "encode",
         "swing",
         "train",
+        "export",
         "pipeline",
     }
 

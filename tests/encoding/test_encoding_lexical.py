@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from trawl.config import Config
 from trawl.encoding.encoders import ENCODERS, load_encoder
 from trawl.encoding.lexical import Lexical
 from trawl.errors import ConfigError
@@ -77,7 +78,7 @@ def test_the_batch_and_what_was_read_before_change_nothing(monkeypatch):
 def test_tokens_after_max_tokens_are_not_read():
     encoder = Lexical(64, 8)
     long = "one two three four five six seven eight nine ten"
-    assert encoder.count(long) == 10
+    assert encoder.count([long]) == [10]
     a, b, c = encoder.encode(
         [long, "one two three four five six seven eight", "one two three four five six seven nine"]
     )
@@ -111,7 +112,7 @@ def test_other_processes_agree_whatever_their_hash_seed():
 
 
 def test_encoders_are_found_by_name():
-    assert sorted(ENCODERS) == ["lexical"]
-    assert load_encoder(Encoding(dimension=24)).dimension == 24
-    with pytest.raises(ConfigError, match="choose one of lexical"):
-        load_encoder(Encoding.model_construct(encoder="bert", dimension=8, max_tokens=8, seed=0))
+    assert sorted(ENCODERS) == ["lexical", "transformer"]
+    assert load_encoder(Config().override("encoding.dimension=24")).dimension == 24
+    with pytest.raises(ConfigError, match="choose one of lexical, transformer"):
+        load_encoder(Config.model_construct(encoding=Encoding.model_construct(encoder="bert")))

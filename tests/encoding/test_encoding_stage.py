@@ -105,8 +105,8 @@ def test_only_the_encoding_section_counts():
 class Broken:
     dimension = 32
 
-    def count(self, text):
-        return 1
+    def count(self, texts):
+        return [1] * len(texts)
 
     def encode(self, texts):
         out = np.ones((len(texts), 32), dtype=np.float32)

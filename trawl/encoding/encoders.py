@@ -6,18 +6,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trawl.config import Config
 from trawl.encoding.lexical import Lexical
 from trawl.errors import ConfigError
-from trawl.sections import Encoding
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors; the same text gives the same vector in any batch, process and machine."""
+    """Turns texts into vectors; the same text gives the same vector in any batch, process and machine.
+
+    (A neural encoder's up to rounding: cosine > .9999.)
+    """
 
     dimension: int
 
-    def count(self, text: str) -> int:
-        """Tokens of the text, in the encoder's own measure."""
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, in the encoder's own measure."""
         ...
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -28,15 +31,28 @@ class Encoder(Protocol):
         ...
 
 
-def _lexical(cfg: Encoding) -> Encoder:
-    return Lexical(dimension=cfg.dimension, max_tokens=cfg.max_tokens, seed=cfg.seed)
+def _lexical(cfg: Config) -> Encoder:
+    settings = cfg.encoding
+    return Lexical(dimension=settings.dimension, max_tokens=settings.max_tokens, seed=settings.seed)
 
 
-ENCODERS: dict[str, Callable[[Encoding], Encoder]] = {"lexical": _lexical}
+def _transformer(cfg: Config) -> Encoder:
+    from trawl.encoding.transformer import load  # torch and transformers load in the worker
+
+    return load(cfg)
 
 
-def load_encoder(cfg: Encoding) -> Encoder:
+ENCODERS: dict[str, Callable[[Config], Encoder]] = {"lexical": _lexical, "transformer": _transformer}
+# What of the section changes an encoder's vectors; a model counts by its content, not by its name (weights.identity).
+KEYS = {
+    "lexical": ("encoder", "dimension", "seed", "max_tokens"),
+    "transformer": ("encoder", "max_tokens", "pooling", "chunk_tokens", "precision"),
+}
+
+
+def load_encoder(cfg: Config) -> Encoder:
     """The encoder that the recipe names, loaded. Raises ConfigError for a name that is not in the table."""
-    if cfg.encoder not in ENCODERS:
-        raise ConfigError(f"encoding.encoder = {cfg.encoder!r}: choose one of {', '.join(sorted(ENCODERS))}")
-    return ENCODERS[cfg.encoder](cfg)
+    name = cfg.encoding.encoder
+    if name not in ENCODERS:
+        raise ConfigError(f"encoding.encoder = {name!r}: choose one of {', '.join(sorted(ENCODERS))}")
+    return ENCODERS[name](cfg)

@@ -57,9 +57,9 @@ class Lexical:
         self._most = max(1024, _CACHE_BYTES // (4 * dimension))
         self._forget()
 
-    def count(self, text: str) -> int:
-        """Words of the text."""
-        return len(_WORD.findall(text))
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Words of each text."""
+        return [len(_WORD.findall(text)) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """(n, d) float32 of unit length; zero for a text without a word."""

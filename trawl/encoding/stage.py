@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trawl.config import Config
-from trawl.encoding.encoders import load_encoder
+from trawl.encoding.encoders import KEYS, load_encoder
 from trawl.errors import ArtifactError
 from trawl.inputs import Inputs
 from trawl.stage import Stage, Task, Worker, always, per_part
+from trawl.weights import identity
 
 _WITH_TEXT = ("ok", "truncated")
 
@@ -22,7 +23,7 @@ class Encode:
     def __init__(self, answers: str, inputs: Inputs, cfg: Config) -> None:
         self.answers, self.inputs = answers, inputs
         self.max_tokens, self.rows = cfg.encoding.max_tokens, cfg.resources.batch_rows
-        self.encoder = load_encoder(cfg.encoding)
+        self.encoder = load_encoder(cfg)
 
     def __call__(self, task: Task) -> pa.Table:
         rows = self.inputs.part(self.answers, task.number, ["entity", "status", "text"])
@@ -34,7 +35,7 @@ class Encode:
         entity = rows.column("entity").to_numpy()
         pairs = zip(rows.column("status").to_pylist(), rows.column("text").to_pylist(), strict=True)
         texts = [text if status in _WITH_TEXT and text else "" for status, text in pairs]
-        there = np.array([self.encoder.count(text) for text in texts], dtype=np.int64)
+        there = np.array(self.encoder.count(texts), dtype=np.int64)
         has_text = there > 0
         vectors = np.zeros((len(texts), self.encoder.dimension), dtype=np.float16)
         if has_text.any():
@@ -78,18 +79,35 @@ def encode_users(inputs: Inputs, cfg: Config) -> Worker:
     return Encode("user_answers", inputs, cfg)
 
 
+def _keys(cfg: Config) -> tuple[str, ...]:
+    return tuple(f"encoding.{key}" for key in KEYS[cfg.encoding.encoder])
+
+
+def _models(cfg: Config) -> dict[str, str]:
+    settings = cfg.encoding
+    if settings.encoder != "transformer":
+        return {}
+    return {"encoding.model": identity("encoding.model", settings.model, settings.revision)}
+
+
+def _gpus(cfg: Config) -> float:
+    return cfg.resources.encoder_gpus
+
+
 def _stage(side: str, worker: Callable[[Inputs, Config], Worker]) -> Stage:
     return Stage(
         artifact=f"{side}_embeddings",
         version=1,
         reads=always(f"{side}s", f"{side}_answers"),
-        keys=always("encoding"),
+        keys=_keys,
+        models=_models,
         plan=per_part(f"{side}_answers"),
         worker=worker,
         covers=f"{side}s",
         side=shard,
         side_suffix=".npy",
         heavy=True,
+        gpus=_gpus,
     )
 
 
