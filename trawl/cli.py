@@ -6,12 +6,14 @@ stdout carries results; progress and messages go to stderr. With --json stdout i
 import argparse
 import json
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, views
+from trawl import __version__, config, printing, recipes, served, views
 from trawl.errors import TrawlError
 from trawl.stage import Executor
 
@@ -20,7 +22,10 @@ DEFAULT_STORE = "out/store"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; an error of ours is one line on stderr. Returns the exit code."""
-    args = _parser().parse_args(arguments)
+    return _carry_out(_parser().parse_args(arguments))
+
+
+def _carry_out(args: argparse.Namespace) -> int:
     try:
         code = args.do(args)
         return int(code or 0)
@@ -43,6 +48,15 @@ def job(until: str = "", arguments: Sequence[str] | None = None) -> int:
     return main(["run", *words, *(["--until", until] if until else [])])
 
 
+def search(module: str, text: str, do: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
+    """`python -m tune.NAME` with the arguments of `trawl run`, its exit codes and its one-line errors."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.set_defaults(do=do)
+    _add_recipe(parser, "study")
+    return _carry_out(parser.parse_args(arguments))
+
+
 def _failed(args: argparse.Namespace, line: str, code: int) -> int:
     if args.traceback:
         traceback.print_exc()
@@ -59,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_views(commands)
     _add_tools(commands)
+    served.add(commands, _command, _add_store)
     return parser
 
 
@@ -79,15 +94,38 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_recipe(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("recipe", help=f"a path to a .toml file, or one of {', '.join(recipes.shipped())}")
+    _add_store(parser)
+    parser.add_argument("--name", default="", help=f"name of the {what} (default: from the recipe's)")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
+
+
 def _add_run(commands: Any) -> None:
     run = _command(commands, "run", _run, "run a recipe; an interrupted or repeated run makes only what is missing")
-    run.add_argument("recipe", help=f"a path to a .toml file, or one of {', '.join(recipes.shipped())}")
-    _add_store(run)
-    run.add_argument("--name", default="", help="name of the run (default: the recipe's)")
+    _add_recipe(run, "run")
     run.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
-    run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
+    _add_submit(commands)
     keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults")
     keys.add_argument("recipe", nargs="?", default="", help="show this recipe's values instead")
+
+
+def _add_submit(commands: Any) -> None:
+    text = "run a recipe as a job of a Ray cluster; prints or runs one `ray job submit`"
+    submit = _command(commands, "submit", _submit, text)
+    submit.add_argument("recipe", help="as for run; files that it extends travel along")
+    _add_store(submit)
+    submit.add_argument("--name", default="", help="name of the run (default: the recipe's)")
+    submit.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    submit.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
+    address = os.environ.get("RAY_API_SERVER_ADDRESS", "")
+    submit.add_argument("--address", default=address, metavar="http://HEAD:8265", help="the cluster's dashboard")
+    submit.add_argument("--job", default="pipeline", metavar="NAME", help="script to run: a room, pipeline, tune.NAME")
+    submit.add_argument("--more", default="", metavar="WORDS", help="further words for the job, quoted as one")
+    submit.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="no secrets: it is shown")
+    submit.add_argument("--installed", action="store_true", help="the cluster's image has this trawl: send no code")
+    submit.add_argument("--print", action="store_true", help="print the command instead of running it")
+    submit.add_argument("--no-wait", action="store_true", help="do not follow the job's log")
 
 
 def _add_views(commands: Any) -> None:
@@ -98,6 +136,9 @@ def _add_views(commands: Any) -> None:
         parser.add_argument("run", help="name of a run in --store, or its folder as a path or URI")
         _add_store(parser)
         parser.add_argument("--json", action="store_true", help="JSON on stdout (show: one object per line)")
+    listed = _command(commands, "runs", _runs, "the newest runs of a store, with their best arm")
+    _add_store(listed)
+    listed.add_argument("--json", action="store_true")
     show.add_argument("artifact")
     show.add_argument("--limit", type=int, default=10, metavar="N")
     show.add_argument("--arm", default="", help="the table of this arm (default: of the first that has it)")
@@ -130,25 +171,55 @@ def _add_tools(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from trawl import executors, experiment
+    from trawl.progress import Progress, Watched
     from trawl.report import build
     from trawl.store import Store
 
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
-    listener = experiment.Listener(printing.stage_line, printing.cell_line)
+    with Progress(sys.stderr) as progress:
 
-    def start(cfg: config.Config) -> Executor:
-        for arm in experiment.chosen(cfg)[1]:
-            print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
-        return executors.executor(cfg)
+        def finished(row: dict[str, Any]) -> None:
+            printing.cell_line(row)
+            progress.cell()
 
-    run = experiment.run(cfg, store, name, start, listener, args.until)
+        def start(cfg: config.Config) -> Executor:
+            for arm in experiment.chosen(cfg)[1]:
+                print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
+            return Watched(executors.executor(cfg), progress)
+
+        listener = experiment.Listener(progress.above(printing.stage_line), progress.above(finished), progress.cells)
+        run = experiment.run(cfg, store, name, start, listener, args.until)
     page = build(store, run.name)
     if run.results():
         print(printing.result_table(run))
     print(f"report: {page}")
     return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    from trawl import submit
+
+    asked = submit.Request(
+        recipe=args.recipe,
+        address=args.address,
+        store=args.store,
+        settings=args.set,
+        job=args.job,
+        name=args.name,
+        more=[*(["--until", args.until] if args.until else []), *shlex.split(args.more)],
+        env=args.env,
+        code=not args.installed,
+        wait=not args.no_wait,
+    )
+    if args.print:
+        print(submit.prepare(asked).line())
+        return 0
+    with TemporaryDirectory(prefix="trawl-submit-") as folder:
+        return submit.send(submit.prepare(asked, Path(folder)))
 
 
 def _keys(args: argparse.Namespace) -> None:
@@ -162,6 +233,14 @@ def _status(args: argparse.Namespace) -> None:
 
     found = views.status(find(args.run, args.store))
     print(json.dumps(found) if args.json else printing.status_table(found))
+
+
+def _runs(args: argparse.Namespace) -> None:
+    from trawl.report import index
+    from trawl.store import Store
+
+    rows, more = index.runs(Store(args.store))
+    print(json.dumps([vars(row) for row in rows]) if args.json else printing.runs_table(rows, more))
 
 
 def _result(args: argparse.Namespace) -> None:
@@ -187,11 +266,14 @@ def _why(args: argparse.Namespace) -> None:
 
 def _gc(args: argparse.Namespace) -> None:
     from trawl.errors import AskedWrongly
+    from trawl.report import index
     from trawl.store import Store
 
     if args.keep_runs < 0:
         raise AskedWrongly(f"--keep-runs {args.keep_runs}: must not be negative")
     gone = views.gc(Store(args.store), args.keep_runs, args.dry_run)
+    if any(name.startswith("runs/") for name in gone) and not args.dry_run:
+        index.build(Store(args.store))
     print("\n".join(gone) if gone else "nothing to remove")
 
 

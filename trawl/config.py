@@ -14,6 +14,7 @@ from trawl.sections import (
     Data,
     Encoding,
     Experiment,
+    Export,
     Extraction,
     Linking,
     Model,
@@ -36,6 +37,7 @@ class Config(Section):
     swing: Swing = Swing()
     model: Model = Model()
     training: Training = Training()
+    export: Export = Export()
     experiment: Experiment = Experiment()
     search: Search = Search()
     resources: Resources = Resources()
@@ -52,6 +54,8 @@ class Config(Section):
         base = self.extraction.shuffle_of if self.extraction.source == "shuffled" else self.extraction.source
         if base == "given" and not self.extraction.given:
             raise ValueError("extraction.given is needed: a Parquet file with the columns item_id, text")
+        if self.extraction.engine == "vllm" and base != "none" and self.resources.executor == "inline":
+            raise ValueError("extraction.engine = vllm runs on Ray only; set resources.executor to ray")
         return self
 
     def get(self, key: str) -> Any:

@@ -19,6 +19,11 @@ _ENV = {
 }
 
 
+def address(cfg: Config) -> str:
+    """The cluster to join: the recipe's, or the job's own; empty: one that is started on this machine."""
+    return cfg.resources.ray_address or os.environ.get("RAY_ADDRESS", "")
+
+
 def connect(cfg: Config) -> None:
     """Join the cluster of the recipe or job, or start one on this machine; once per process."""
     for key, value in _ENV.items():
@@ -27,17 +32,17 @@ def connect(cfg: Config) -> None:
 
     if ray.is_initialized():
         return
-    address = cfg.resources.ray_address or os.environ.get("RAY_ADDRESS") or None
+    where = address(cfg)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
-        if address:
-            ray.init(address=address, **quiet)
+        if where:
+            ray.init(address=where, **quiet)
         else:
             cpus = cfg.resources.num_cpus or max(4, os.cpu_count() or 1)
             ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
     except Exception as error:  # ray raises Exception itself, for example when a node starts too slowly
         text = " ".join(str(error).split())
-        raise EngineDied(f"ray: cannot reach or start a cluster ({address or 'local'}): {text}; try again") from None
+        raise EngineDied(f"ray: cannot reach or start a cluster ({where or 'local'}): {text}; try again") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

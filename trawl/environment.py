@@ -7,13 +7,19 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from trawl import raw
 from trawl.errors import InputError
 from trawl.store import digest_json
 
 
 def source_digest(path: str) -> str:
-    """Content digest of a raw file, or of the files of a folder. Raises InputError when it is missing."""
-    root = Path(path)
+    """Content digest of a raw file, or of the files of a folder; at a URI of sizes and ETags.
+
+    Raises InputError when it is missing.
+    """
+    root = raw.source(path)
+    if isinstance(root, raw.Remote):
+        return raw.remote_digest(path)
     if not root.exists():
         raise InputError(f"{path}: no such file or folder; check the recipe")
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]

@@ -7,6 +7,7 @@ TrawlError
 │   └── RunNameTaken               the name belongs to another recipe
 └── Failed                exit 1   the work itself
     ├── ArtifactError              a table is missing, broken, or of another contract
+    ├── StoreError                 the store is full, read-only or out of reach
     ├── TooManyFailures            more rows failed than the recipe allows; nothing was published
     └── EngineDied                 an engine or worker is gone; its rows are not to blame
 
@@ -52,6 +53,10 @@ class Failed(TrawlError):  # noqa: N818
 
 class ArtifactError(Failed):
     """A published table is missing, incomplete, altered or of another contract version."""
+
+
+class StoreError(Failed):
+    """The store cannot be read or written: no space, no right, no answer. Nothing is half-published."""
 
 
 class TooManyFailures(Failed):

@@ -11,8 +11,8 @@ from typing import Any
 
 from trawl import errors
 from trawl.config import Config
-from trawl.connection import connect
-from trawl.errors import EngineDied, Failed, TrawlError
+from trawl.connection import address, connect
+from trawl.errors import ConfigError, EngineDied, Failed, TrawlError
 from trawl.stage import Executor, Job, Task
 from trawl.worker import run_folder, run_task
 
@@ -37,17 +37,31 @@ class OnRay:
     def __init__(self, cfg: Config) -> None:
         self.actors = cfg.resources.actors
         self.launcher = cfg.resources.launcher
+        self.local = not address(cfg)  # a cluster elsewhere may start nodes when they are asked for
         connect(cfg)
 
     def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         if not tasks:
             return
+        self._before(job, tasks)
         runs = (
             self._actors(job, tasks) if job.stage.heavy and job.phase == _heavy_phase(job) else self._tasks(job, tasks)
         )
         for outcome in runs:
             _reraise(outcome)
             yield outcome
+
+    def _before(self, job: Job, tasks: list[Task]) -> None:
+        """What the phase wants done on the cluster before its tasks. An error of ours comes back as itself."""
+        before = job.stage.phases[job.phase].before if job.phase is not None else None
+        if before is None:
+            return
+        import ray
+
+        try:
+            before(job, tasks)
+        except ray.exceptions.RayError as error:
+            raise _ours(error) or _died(job, error) from error
 
     def fill(self, job: Job) -> dict[str, Any]:
         """In this process, which then drives Ray Train; or as a task, so that several cells train side by side."""
@@ -90,6 +104,12 @@ class OnRay:
     def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray
 
+        gpus = job.stage.gpus(job.cfg)
+        if gpus > 0 and self.local and not ray.cluster_resources().get("GPU"):
+            raise ConfigError(
+                f"{job.stage.artifact}: its workers ask for {gpus:g} GPU each, this machine has none; "
+                "set the key of [resources] that asks for them to 0, or name a cluster with resources.ray_address"
+            )
         rows = [{"name": t.name, "arguments": json.dumps(dict(t.args))} for t in tasks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         size = min(self.actors, len(tasks))
@@ -99,7 +119,7 @@ class OnRay:
             batch_size=1,
             batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
-            num_gpus=job.stage.gpus(job.cfg) or None,
+            num_gpus=gpus or None,
         )
         try:
             # All at once: outcomes are small, and an iterator given up half way would keep its actors and threads.
@@ -158,6 +178,13 @@ def _reraise(outcome: dict[str, Any]) -> None:
         error: TrawlError = getattr(errors, outcome["error"], Failed)(outcome["message"])
         error.add_note(outcome["trace"])
         raise error
+
+
+def _ours(error: BaseException | None) -> TrawlError | None:
+    """The error that trawl raised in a worker, of those that Ray wrapped it in."""
+    while error is not None and not isinstance(error, TrawlError):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error
 
 
 def _died(job: Job, error: Exception) -> TrawlError:

@@ -22,7 +22,8 @@ from trawl.schemas import TEST
 from trawl.stage import Executor, Outcome
 from trawl.store import Store
 
-_LAST = ("model", "predictions")  # what is a cell's own; everything upstream is shared
+# What is a cell's own; everything upstream is shared.
+_LAST = ("model", "predictions", "item_vectors", "user_vectors", "item_neighbours")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Listener:
 
     stage: Callable[[Outcome, Cell], None]
     cell: Callable[[dict[str, Any]], None]
+    cells: Callable[[int], None] = lambda count: None  # before the first cell: how many there are
 
 
 def chosen(cfg: Config) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -79,18 +81,21 @@ def run(
     opened = claim(store, name, cfg, cells)
     try:
         executor = make(cfg)
-        _shared(cells, store, executor, opened, listener)
+        upstream(cells, store, executor, opened, listener)
         if "predictions" in cells[0].fingerprints:
-            _cells(cfg, cells, store, executor, opened, listener)
-            opened.write("comparisons.json", _comparisons(cfg, cells, store, executor))
+            train(cfg, cells, store, executor, opened, listener)
+            opened.write("comparisons.json", comparisons(cfg, cells, store, executor))
+        else:  # `until` ends before the predictions: what it names of a cell's own
+            for cell in {tuple(c.fingerprints.items()): c for c in cells}.values():
+                _make(cell, store, executor, opened, listener)
     except BaseException:
-        opened.state("failed")
+        opened.failed()
         raise
     opened.state("done")
     return opened
 
 
-def _shared(cells: list[Cell], store: Store, executor: Executor, opened: Run, listener: Listener) -> None:
+def upstream(cells: list[Cell], store: Store, executor: Executor, opened: Run, listener: Listener) -> None:
     """Everything upstream of training, each fingerprint once, in the order of the pipeline."""
     seen: set[tuple[str, str]] = set()
     for cell in cells:
@@ -108,7 +113,7 @@ def _shared(cells: list[Cell], store: Store, executor: Executor, opened: Run, li
         pipeline.run(pipeline.Plan(cell.cfg, cell.fingerprints), store, executor, tell, fresh)
 
 
-def _cells(cfg: Config, cells: list[Cell], store: Store, executor: Executor, opened: Run, listener: Listener) -> None:
+def train(cfg: Config, cells: list[Cell], store: Store, executor: Executor, opened: Run, listener: Listener) -> None:
     """Train and evaluate; cells with the same model share it; side by side where the recipe says so."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -120,6 +125,7 @@ def _cells(cfg: Config, cells: list[Cell], store: Store, executor: Executor, ope
             opened.add_result(row)
             listener.cell(row)
 
+    listener.cells(len(cells))
     side_by_side = cfg.resources.launcher == "task" and cfg.resources.executor == "ray"
     with ThreadPoolExecutor(cfg.resources.parallel_cells if side_by_side else 1) as pool:
         futures = [pool.submit(work, group) for group in groups.values()]
@@ -137,17 +143,24 @@ def _cells(cfg: Config, cells: list[Cell], store: Store, executor: Executor, ope
 
 def _cell(cell: Cell, store: Store, executor: Executor, opened: Run, listener: Listener) -> dict[str, Any]:
     mark = cell.fingerprints["predictions"]
-    if store.manifest("predictions", mark):  # perhaps finished before an interruption
+    due = [(artifact, cell.fingerprints[artifact]) for artifact in _LAST if artifact in cell.fingerprints]
+    if all(store.manifest(*key) for key in due):  # perhaps finished before an interruption
         for row in opened.results():
             if (row["arm"], row["repetition"], row["predictions"]) == (cell.arm, cell.repetition, mark):
                 return row
+
+    _make(cell, store, executor, opened, listener)
+    return result_row(cell, store, executor.call(measured, store, cell.fingerprints["predictions"]))
+
+
+def _make(cell: Cell, store: Store, executor: Executor, opened: Run, listener: Listener) -> None:
+    """What is a cell's own."""
 
     def tell(outcome: Outcome) -> None:
         opened.log(outcome, cell)
         listener.stage(outcome, cell)
 
     pipeline.run(pipeline.Plan(cell.cfg, cell.fingerprints), store, executor, tell, lambda name: name in _LAST)
-    return result_row(cell, store, executor.call(measured, store, cell.fingerprints["predictions"]))
 
 
 def result_row(cell: Cell, store: Store, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +192,7 @@ def measured(store: Store, predictions: str) -> dict[str, Any]:
     return evaluate(Inputs(store, {"predictions": predictions}).table("predictions"))
 
 
-def _comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor) -> list[dict[str, Any]]:
+def comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor) -> list[dict[str, Any]]:
     """Paired differences of each arm from the reference, within splits, with intervals and Holm's correction."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     reference = cfg.experiment.reference or arms[0]

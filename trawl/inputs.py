@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trawl.errors import ArtifactError
+from trawl.filesystems import explained
 from trawl.store import Manifest, Part, Store, digest_bytes, digest_json
 
 _KEEP_DAYS = 7
@@ -37,6 +38,7 @@ class Inputs:
     sources: Mapping[str, str] = field(default_factory=dict)  # raw inputs: key -> path
     work: tuple[str, ...] = ()  # folder of the scattered rows, below the store's root
     _manifests: dict[str, Manifest] = field(default_factory=dict, repr=False, compare=False)
+    _scattered: dict[tuple[int, str], list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     def manifest(self, name: str) -> Manifest:
         """Raises ArtifactError naming the table when it is not declared or not published."""
@@ -45,7 +47,7 @@ class Inputs:
         if name not in self._manifests:
             found = self.store.manifest(name, self.fingerprints[name])
             if found is None:
-                where = self.store.path(name, self.fingerprints[name])
+                where = self.store.where(name, self.fingerprints[name])
                 raise ArtifactError(f"{where}: not published; run `trawl run RECIPE --until {name}` first")
             self._manifests[name] = found
         return self._manifests[name]
@@ -68,7 +70,7 @@ class Inputs:
     def part_bytes(self, name: str, entry: Part) -> pa.Buffer:
         data = self.store.read_bytes(name, self.fingerprints[name], entry.path)
         if digest_bytes(data) != entry.digest:
-            where = self.store.path(name, self.fingerprints[name], entry.path)
+            where = self.store.where(name, self.fingerprints[name], entry.path)
             raise ArtifactError(
                 f"{where}: altered since it was published; remove {name}/{self.fingerprints[name]} and run again"
             )
@@ -111,12 +113,12 @@ class Inputs:
         path = node_file(digest_json([name, self.fingerprints[name], column]), ".npy", build)
         return _load(path)
 
-    def vectors(self, name: str, count: int) -> npt.NDArray[Any]:
-        """(count + 1, d) float16, row = index, row 0 and missing ones zero; memory-mapped once per node."""
+    def vectors(self, name: str, count: int, kind: type[np.floating] = np.float16) -> npt.NDArray[Any]:
+        """(count + 1, d) of the column's float type, row = index, row 0 and missing ones zero; mapped once per node."""
 
         def build(path: Path) -> None:
             width = next((len(t.column(0)[0]) for t in self.each(name, ["vector"]) if t.num_rows), 1)
-            out = _memmap(path, np.float16, (count + 1, width))
+            out = _memmap(path, kind, (count + 1, width))
             for table in self.each(name, ["entity", "vector"]):
                 flat = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 out[table.column("entity").to_numpy()] = flat.reshape(-1, width)
@@ -145,31 +147,38 @@ class Inputs:
         return [n.removesuffix(".json") for n in names if n.endswith(".json")]
 
     def _counts(self, phase: int, task: str) -> list[int]:
-        counts: list[int] = json.loads(self.store.read_text(*self.work, f"phase-{phase}", f"{task}.json"))
-        return counts
+        """Read once per worker: each of its buckets asks for the counts of every task."""
+        if (phase, task) not in self._scattered:
+            counts: list[int] = json.loads(self.store.read_text(*self.work, f"phase-{phase}", f"{task}.json"))
+            self._scattered[phase, task] = counts
+        return self._scattered[phase, task]
 
     def _bucket(self, phase: int, task: str, bucket: int) -> pa.Table:
-        path = self.store.path(*self.work, f"phase-{phase}", f"{task}.arrow")
-        with pa.ipc.open_file(self.store.fs.open_input_file(path)) as reader:
+        with pa.ipc.open_file(self.store.open_file(*self.work, f"phase-{phase}", f"{task}.arrow")) as reader:
             return pa.Table.from_batches([reader.get_batch(bucket)])
 
 
 def node_file(key: str, suffix: str, build: Callable[[Path], None]) -> Path:
-    """A file that every process of this node shares, built once under a temporary name and then renamed."""
-    folder = _node_folder()
+    """A file that every process of this node shares, built once under a temporary name and then renamed.
+
+    Raises StoreError naming the node's cache when it is full.
+    """
+    folder = node_folder()
     path = folder / f"{key}{suffix}"
     if not path.exists():
         temporary = folder / f".{uuid.uuid4().hex}{suffix}"
         try:
             build(temporary)
             temporary.replace(path)
+        except OSError as error:
+            raise explained(error, f"{folder} (TRAWL_NODE_CACHE)", "writing what this node shares") from error
         finally:
             temporary.unlink(missing_ok=True)
     os.utime(path)
     return path
 
 
-def _node_folder() -> Path:
+def node_folder() -> Path:
     root = os.environ.get("TRAWL_NODE_CACHE") or f"{tempfile.gettempdir()}/trawl-{os.getuid()}"
     folder = Path(root)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -185,6 +194,8 @@ def _node_folder() -> Path:
 
 def _memmap(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     out: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)  # type: ignore[no-untyped-call]
+    with path.open("r+b") as file:  # else a full disk shows as SIGBUS when the map is written, which ends the process
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return out
 
 

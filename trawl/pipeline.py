@@ -10,10 +10,11 @@ from importlib import import_module
 
 from trawl.config import Config
 from trawl.errors import ConfigError
+from trawl.export.stage import wanted as wanted_export
 from trawl.stage import Executor, Outcome, Stage, fingerprint, run_stage
 from trawl.store import Store
 
-ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training")
+ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "export")
 
 
 @cache
@@ -43,10 +44,10 @@ def needed(cfg: Config, until: str = "") -> list[str]:
     Raises ConfigError when `until` names neither, or something that this recipe does not make.
     """
     everything = stages()
-    whole = _closure(["predictions"], cfg)
+    whole = _closure(["predictions", *wanted_export(cfg)], cfg)
     if "knowledge" in whole and (cfg.linking.truth or cfg.data.source == "synthetic"):
         whole |= _closure(["truth"], cfg)
-    if until:
+    if until and until != ROOMS[-1]:
         wanted = [a for a in rooms().get(until, (until,)) if a in whole]
         if until not in everything and until not in rooms():
             raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trawl.report.index import Row
 from trawl.runs import Cell, Run
 from trawl.stage import Outcome
 
@@ -96,6 +97,28 @@ def status_table(status: Mapping[str, Any]) -> str:
         for a in status["artifacts"]
     ]
     return f"{head}\n{table(['artifact', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+
+
+def runs_table(rows: Sequence[Row], more: int) -> str:
+    """Runs of a store, the newest first."""
+    head = ["run", "recipe", "state", "begun", "cells", "best arm", "valid AUC", "test AUC", "dAUC [95 %]"]
+    lines = [
+        [
+            row.name,
+            row.recipe,
+            row.state,
+            row.created,
+            f"{row.finished} of {row.cells}",
+            row.best or "-",
+            "-" if row.valid is None else f"{row.valid:.4f}",
+            "-" if row.test is None else f"{row.test:.4f}",
+            f"{row.difference['difference']:+.4f} [{row.difference['low']:+.4f}, {row.difference['high']:+.4f}]"
+            if row.difference
+            else "-",
+        ]
+        for row in rows
+    ]
+    return table(head, lines) + (f"\n{more:,} older runs are not listed" if more else "")
 
 
 def cause_lines(causes: Sequence[Mapping[str, Any]]) -> str:

@@ -24,6 +24,23 @@ def load(recipe: str, settings: Iterable[str] = ()) -> Config:
     return Config.build(_tree(recipe, ()), *settings)
 
 
+def files(recipe: str) -> list[Path]:
+    """The files that a recipe given by path is made of, each before what it extends; none for a shipped one.
+
+    Raises ConfigError.
+    """
+    found: list[Path] = []
+    while _is_path(recipe):
+        if Path(recipe) in found:
+            raise ConfigError(f"recipe {recipe}: extends itself by way of {' -> '.join(map(str, found))}")
+        found.append(Path(recipe))
+        parent = _parse_recipe(recipe).get("extends")
+        if parent is None:
+            break
+        recipe = _parent(recipe, parent)
+    return found
+
+
 def _tree(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if recipe in seen:
         raise ConfigError(f"recipe {recipe}: extends itself by way of {' -> '.join(seen)}")
@@ -31,15 +48,23 @@ def _tree(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return {"name": Path(recipe).stem} | tree
-    near = Path(recipe).parent / str(parent)
-    base = _tree(str(near) if near.suffix == ".toml" else str(parent), (*seen, recipe))
+    base = _tree(_parent(recipe, parent), (*seen, recipe))
     return _merge(base, {"name": Path(recipe).stem} | tree)
+
+
+def _parent(recipe: str, parent: object) -> str:
+    near = Path(recipe).parent / str(parent)
+    return str(near) if near.suffix == ".toml" else str(parent)
+
+
+def _is_path(recipe: str) -> bool:
+    return Path(recipe).suffix == ".toml" or "/" in recipe
 
 
 def _parse_recipe(recipe: str) -> dict[str, Any]:
     path = Path(recipe)
     try:
-        if path.suffix == ".toml" or "/" in recipe:
+        if _is_path(recipe):
             text = path.read_text(encoding="utf-8")
         elif recipe in shipped():
             text = (package_files.files("jobs") / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")

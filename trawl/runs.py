@@ -8,14 +8,15 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from trawl.config import Config, flat
 from trawl.environment import commit
-from trawl.errors import AskedWrongly, ConfigError, RunNameTaken
+from trawl.errors import AskedWrongly, ConfigError, RunNameTaken, StoreError
 from trawl.stage import Outcome
-from trawl.store import Store
+from trawl.store import INDEX, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -43,13 +44,12 @@ class Run:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def path(self, file: str) -> str:
-        return self.store.path("runs", self.name, file)
+        return self.store.where("runs", self.name, file)
 
     def read(self, file: str) -> Any:
         """A JSON file of the run, or None when it is not there yet."""
-        if not self.store.exists("runs", self.name, file):
-            return None
-        return json.loads(self.store.read_text("runs", self.name, file))
+        text = self.store.find_text("runs", self.name, file)
+        return None if text is None else json.loads(text)
 
     def write(self, file: str, value: Any) -> None:
         self.store.write_text(json.dumps(value, indent=1, ensure_ascii=False), "runs", self.name, file)
@@ -57,6 +57,11 @@ class Run:
     def state(self, state: str) -> None:
         """Note in run.json how the run stands: running, done or failed."""
         self.write("run.json", self.read("run.json") | {"state": state})
+
+    def failed(self) -> None:
+        """Note that the run failed, unless the store is what failed it: that error is the one to tell."""
+        with suppress(StoreError):
+            self.state("failed")
 
     def log(self, outcome: Outcome, cell: Cell) -> None:
         """Add a stage's line to log.jsonl."""
@@ -75,18 +80,29 @@ class Run:
         return rows
 
 
-def claim(store: Store, name: str, cfg: Config, cells: list[Cell]) -> Run:
-    """Open the run of this name for this recipe. Raises RunNameTaken naming a key in which the recipes differ."""
+def check_name(name: str) -> None:
+    """A run's name is a folder's name. Raises ConfigError."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"--name {name!r}: use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit"
         )
+
+
+def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool = False) -> Run:
+    """Open the run of this name for this recipe, or the study for this recipe and its search.
+
+    Raises RunNameTaken naming a key in which the recipes differ.
+    """
+    check_name(name)
     run = Run(store, name)
     old = run.read("run.json")
-    if old and old["recipe_digest"] != cfg.digest():
-        mine, theirs = flat(cfg.model_dump(mode="json", exclude={"resources"})), flat(old["recipe"])
+    if old and bool(old.get("study")) != study:
+        raise RunNameTaken(f"{name!r} in {store.uri} is a {'run' if study else 'study'}; give another --name")
+    if old and old["recipe_digest"] != cfg.digest(study):
+        mine, theirs = flat(cfg.model_dump(mode="json")), flat(old["recipe"])
+        without = ("resources.",) if study else ("resources.", "search.")
         differ = sorted(
-            k for k in mine.keys() | theirs.keys() if not k.startswith("resources.") and mine.get(k) != theirs.get(k)
+            k for k in mine.keys() | theirs.keys() if not k.startswith(without) and mine.get(k) != theirs.get(k)
         )
         key = differ[0] if differ else "the format of recipes"
         raise RunNameTaken(
@@ -94,7 +110,8 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell]) -> Run:
             f"({key}: {theirs.get(key)!r} there, {mine.get(key)!r} here); "
             "give another --name (what both need is shared, not made again)"
         )
-    run.write("run.json", _record(name, cfg, cells, (old or {}).get("created")))
+    record = _record(name, cfg, cells, (old or {}).get("created"))
+    run.write("run.json", record | {"recipe_digest": cfg.digest(study), "study": study})
     return run
 
 
@@ -107,7 +124,6 @@ def _record(name: str, cfg: Config, cells: list[Cell], created: str | None) -> d
     return {
         "name": name,
         "recipe": cfg.model_dump(mode="json"),
-        "recipe_digest": cfg.digest(),
         "created": created or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": commit(),
         "state": "running",
@@ -126,16 +142,17 @@ def _record(name: str, cfg: Config, cells: list[Cell], created: str | None) -> d
 
 def find(name: str, store_uri: str) -> Run:
     """The run of a name in a store, or at `<store>/runs/<name>` as a path or URI. Raises AskedWrongly."""
-    uri = name.rstrip("/")
+    uri, mark, query = name.partition("?") if "://" in name else (name, "", "")
+    uri = uri.rstrip("/")
     if "/" in uri:
-        root, _, last = uri.removesuffix("/run.json").rpartition("/runs/")
+        root, _, last = uri.removesuffix("/run.json").removesuffix("/report.html").rpartition("/runs/")
         if not root:
             raise AskedWrongly(f"{name}: not the folder of a run (<store>/runs/<name>)")
-        run = Run(Store(root), last)
+        run = Run(Store(f"{root}{mark}{query}"), last)
     else:
         run = Run(Store(store_uri), uri)
     if run.read("run.json") is None:
-        names = ", ".join(run.store.names("runs")) or "none"
+        names = ", ".join(n for n in run.store.names("runs") if n != INDEX) or "none"
         raise AskedWrongly(
             f"no run {run.name!r} in {run.store.uri} (runs there: {names}); name another store with --store"
         )

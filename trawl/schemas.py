@@ -74,6 +74,13 @@ _POSITIVES: dict[str, pa.DataType] = {
     "shared": pa.int64(),
 }
 
+_VECTORS: dict[str, pa.DataType] = {
+    "entity": INDEX,
+    "vector": pa.list_(pa.float32()),  # unit norm; without text the model's default vector; zero where that is zero
+    "norm": pa.float32(),  # of the adapter's output: vector * norm is what the model reads
+    "has_text": pa.bool_(),
+}
+
 CONTRACTS: dict[str, Contract] = {
     c.name: c
     for c in (
@@ -155,6 +162,18 @@ CONTRACTS: dict[str, Contract] = {
         _contract("user_embeddings", "entity", _EMBEDDINGS),
         _contract("item_positives", "anchor rank", _POSITIVES),
         _contract("user_positives", "anchor rank", _POSITIVES),
+        _contract("item_vectors", "entity", _VECTORS),
+        _contract("user_vectors", "entity", _VECTORS),
+        _contract(
+            "item_neighbours",
+            "item rank",
+            {
+                "item": INDEX,
+                "rank": pa.int32(),  # from 0
+                "neighbour": INDEX,
+                "similarity": pa.float64(),  # cosine
+            },
+        ),
         _contract(
             "predictions",
             "user position",

@@ -78,7 +78,10 @@ class Extraction(Section):
     given: str = ""  # Parquet: item_id, text
     domain: Literal["movies"] = "movies"  # the list of key factors
     engine: Literal["extractive", "vllm"] = "extractive"
-    model: str = ""
+    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
+    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
+    dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
+    chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
     max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
@@ -156,6 +159,13 @@ class Training(Section):
     precision: Literal["float32", "float64"] = "float32"
 
 
+class Export(Section):
+    """What is made of a trained model besides its scores, in arms that have an adapter."""
+
+    vectors: bool = True  # adapted vectors of items and users
+    neighbours: Annotated[int, Field(ge=0)] = 10  # nearest items of each item; 0: none; they need the vectors
+
+
 class Experiment(Section):
     """Arms (named overrides) x repetitions; repetition r sets data.split_seed and training.seed to their value + r."""
 
@@ -196,7 +206,7 @@ class Search(Section):
         for name, values in lists.items():
             if values and not 0 < min(values) < max(values):
                 raise ValueError(
-                    f"search.{name}: {self.method} needs two ends of a range above 0, as [0.001, 0.016]; [] leaves it out"
+                    f"search.{name}: {self.method} needs two ends of a range above 0, as [0.001, 0.016]; [] skips it"
                 )
         return self
 
@@ -215,3 +225,9 @@ class Resources(Section):
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
     threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker
+    engines: Annotated[int, Field(ge=1)] = 1  # vllm: engine actors side by side, each with a copy of the model
+    engine_rows: Annotated[int, Field(ge=1)] = 64  # vllm: prompts per batch; an engine works on eight batches at a time
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1  # vllm: GPUs that each layer of the model is split over
+    pipeline_parallel: Annotated[int, Field(ge=1)] = 1  # vllm: groups of layers, each with GPUs of its own
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9  # vllm: share of a GPU's memory for weights and cache
+    cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # vllm on CPU: memory of each engine's key-value cache

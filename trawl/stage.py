@@ -8,6 +8,7 @@ manifest last. Rows that must meet (by user, by digest) are exchanged in `phases
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +18,13 @@ import pyarrow as pa
 from trawl import checks, schemas
 from trawl.config import Config
 from trawl.environment import commit, libraries, source_digest
-from trawl.errors import ArtifactError
+from trawl.errors import ArtifactError, TooManyFailures
 from trawl.inputs import Inputs
 from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
-
 EPOCH = "epoch"  # a file in the work folder of a training: "2/5", for who watches
+
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Phase:
 
     worker: Callable[[Inputs, Config], Scatterer]
     buckets: Callable[[Inputs, Config], int]
+    before: "Callable[[Job, list[Task]], None] | None" = None  # on the driver, with Ray, before these tasks are run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,10 +196,11 @@ def _check_input(inputs: Inputs, name: str) -> None:
             f"{name}/{manifest.fingerprint}: has contract version {manifest.contract}, this trawl reads "
             f"{contract.version}; use another store or run `trawl gc` and run again"
         )
+    sizes = inputs.store.sizes(name, manifest.fingerprint)
     for part in manifest.parts:
-        size = inputs.store.size(name, manifest.fingerprint, part.path)
+        size = sizes.get(part.path, -1)
         if size != part.bytes:
-            where = inputs.store.path(name, manifest.fingerprint, part.path)
+            where = inputs.store.where(name, manifest.fingerprint, part.path)
             what = "missing" if size < 0 else f"{size} bytes where {part.bytes} were published"
             raise ArtifactError(f"{where}: {what}; remove {name}/{manifest.fingerprint} and run again")
 
@@ -217,10 +221,17 @@ def _run_parts(
             peak = max(peak, float(outcome["peak_mib"]))
         if phase is not None:
             tasks = numbered(stage.phases[phase].buckets(inputs, cfg))
-    parts = tuple(Part(**json.loads(store.read_text(*home, "_parts", f"{t.name}.json"))) for t in tasks)
+    with ThreadPoolExecutor(_READERS) as pool:  # each is a round trip where the store is far away
+        texts = pool.map(lambda t: store.read_text(*home, "_parts", f"{t.name}.json"), tasks)
+        parts = tuple(Part(**json.loads(text)) for text in texts)
     checks.complete(stage.artifact, parts, inputs.parts(stage.covers) if stage.covers else None)
     if stage.check:
-        stage.check(parts, cfg)
+        try:
+            stage.check(parts, cfg)
+        except TooManyFailures:  # what failed is made again by the next run, not read from here
+            for scrap in ("_parts", *(f"_work/phase-{n}" for n in range(1, len(stage.phases)))):
+                store.remove(*home, scrap)
+            raise
     return parts, {}, peak
 
 

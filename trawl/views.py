@@ -11,7 +11,9 @@ from trawl import schemas
 from trawl.errors import ArtifactError, AskedWrongly
 from trawl.inputs import Inputs
 from trawl.runs import Run
-from trawl.store import Manifest, Store
+from trawl.store import INDEX, Manifest, Store
+
+_SCRAP_SECONDS = 86400.0
 
 
 def _raw_columns(artifact: str) -> list[tuple[str, str, str]]:
@@ -19,6 +21,7 @@ def _raw_columns(artifact: str) -> list[tuple[str, str, str]]:
     columns = [("user", "user", "user_id"), ("item", "item", "item_id")]
     for kind in ("user", "item"):
         if artifact.startswith(f"{kind}_"):
+            columns += [("neighbour", kind, "neighbour_id")]
             columns += [("entity", kind, f"{kind}_id"), ("anchor", kind, "anchor_id"), ("partner", kind, "partner_id")]
     return columns
 
@@ -148,6 +151,25 @@ def _opened(run: Run, artifact: str, arm: str, repetition: int) -> Inputs:
     return Inputs(run.store, marks)
 
 
+def cell_inputs(run: Run, arm: str, repetition: int) -> tuple[Inputs, list[str], dict[str, Any]]:
+    """The tables of a cell (of the first without `arm`), which of them the export room made, and the cell's name.
+
+    Raises AskedWrongly for an unknown cell, ArtifactError for one that is not trained yet.
+    """
+    cells = run.read("run.json")["cells"]
+    found = [c for c in cells if arm in ("", c["arm"]) and c["repetition"] == repetition]
+    if not found:
+        names = ", ".join(f"{c['arm']}/{c['repetition']}" for c in cells)
+        raise AskedWrongly(f"run {run.name!r} has no cell {arm or '*'}/{repetition} (cells: {names})")
+    cell = found[0]
+    made = [name for name in ("item_vectors", "user_vectors", "item_neighbours") if name in cell["artifacts"]]
+    for name in ("model", *made):
+        if name not in cell["artifacts"] or run.store.manifest(name, cell["artifacts"][name]) is None:
+            raise ArtifactError(f"{name}: not made yet in run {run.name!r}; run `trawl run` to the end")
+    origin = {"run": run.name, "arm": cell["arm"], "repetition": repetition}
+    return Inputs(run.store, cell["artifacts"]), made, origin
+
+
 def _with_raw_ids(inputs: Inputs, artifact: str, rows: pa.Table) -> pa.Table:
     for column, kind, name in _raw_columns(artifact):
         table, raw = f"{kind}s", f"{kind}_id"
@@ -165,17 +187,19 @@ def _with_raw_ids(inputs: Inputs, artifact: str, rows: pa.Table) -> pa.Table:
 def gc(store: Store, keep_runs: int, dry: bool = False) -> list[str]:
     """Remove all but the newest runs, and every artifact that neither those nor a pointer names.
 
-    Returns what was (or with `dry` would be) removed. The answer cache stays: it is what was paid for.
+    Temporary files of writers that were killed go after a day. Returns what was (or with `dry` would be) removed. The
+    answer cache stays: it is what was paid for.
     """
-    records = [(name, Run(store, name).read("run.json")) for name in store.names("runs")]
+    records = [(name, Run(store, name).read("run.json")) for name in store.names("runs") if name != INDEX]
     records = sorted((r for r in records if r[1]), key=lambda r: (r[1]["created"], r[0]), reverse=True)
     kept: set[tuple[str, str]] = set()
     for _, record in records[:keep_runs]:
         kept |= {(a, mark) for cell in record["cells"] for a, mark in cell["artifacts"].items()}
     for name in store.names("pointers"):
         kept |= {(str(a), str(mark)) for a, mark in (store.pointer(name) or {}).items()}
-    doomed = [("runs", name) for name, _ in records[keep_runs:]]
+    doomed: list[tuple[str, ...]] = [("runs", name) for name, _ in records[keep_runs:]]
     doomed += [key for key in store.artifacts() if key not in kept]
+    doomed += [names for names in store.scraps(_SCRAP_SECONDS) if names[:2] not in doomed]
     if not dry:
         for key in doomed:
             store.remove(*key)

@@ -28,13 +28,13 @@ def run_task(job: Job, task: Task) -> dict[str, Any]:
         _finish_part(job, task, worker(task))
     else:
         _finish_scatter(job, task, worker(task))
-    store.remove(*home, "_attempts", label)
+    store.remove_file(*home, "_attempts", label)
     return {"task": task.name, "peak_mib": peak_mib()}
 
 
 def _count_attempt(store: Store, home: tuple[str, str], label: str) -> None:
     """Remember across processes how often a task was begun, so that one that kills its worker ends the run."""
-    attempts = int(store.read_text(*home, "_attempts", label)) if store.exists(*home, "_attempts", label) else 0
+    attempts = int(store.find_text(*home, "_attempts", label) or 0)
     if attempts >= _ATTEMPTS:
         raise EngineDied(
             f"{home[0]}: {label} took its worker down {attempts} times; see the worker's log, then run again"
@@ -47,7 +47,7 @@ _WORKERS: dict[tuple[Any, ...], Any] = {}
 
 def _worker(job: Job) -> Any:
     """The worker object of a job, built once per process; the one before it is let go."""
-    key = (job.inputs.store.root, *job.key)
+    key = (job.inputs.store.where(), *job.key)
     if key not in _WORKERS:
         _WORKERS.clear()
         make = job.stage.worker if job.phase is None else job.stage.phases[job.phase].worker

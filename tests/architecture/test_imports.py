@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "export")
 # A module may import those that stand before it. Modules of one line do not import each other.
 ORDER = [
-    {"errors"},
-    {"schemas", "sections"},
+    {"pace", "errors", "digests"},
+    {"schemas", "sections", "filesystems"},
     {"config"},
     {"recipes", "store"},
+    {"raw"},
     {"checks", "inputs", "environment", "connection", "working_dir"},
     {"weights"},
     {"stage"},
@@ -22,11 +23,13 @@ ORDER = [
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
     {"runs"},
-    {"experiment", "views", "printing", "progress"},
+    {"experiment", "views", "printing", "progress", "submit"},
+    {"served"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCES = sorted((ROOT / "trawl").rglob("*.py"))
+SEARCHES = sorted((ROOT / "tune").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -64,7 +67,7 @@ def test_import_rules(path: Path) -> None:
 
 def test_model_needs_only_errors_and_config() -> None:
     for path in (ROOT / "trawl" / "model").rglob("*.py"):
-        allowed = {"trawl.model", "trawl.errors", "trawl.config", "trawl.sections"}
+        allowed = {"trawl.model", "trawl.errors", "trawl.config", "trawl.sections", "trawl.digests"}
         for name in imported(path):
             assert name == "trawl" or any(name == a or name.startswith(f"{a}.") for a in allowed), (
                 f"{path} imports {name}"
@@ -84,9 +87,21 @@ def heavy_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> None:
-    knows = {"trawl/connection.py", "trawl/executors.py", "trawl/submit.py", "trawl/training/trainer.py"}
+    knows = {
+        "trawl/connection.py",
+        "trawl/executors.py",
+        "trawl/extraction/feeding.py",
+        "trawl/submit.py",
+        "trawl/training/trainer.py",
+    }
     if "ray" in heavy_imports(path):
         assert path.relative_to(ROOT).as_posix() in knows
+
+
+def test_searches_know_tune_in_two_files_and_no_job() -> None:
+    knows = {path.name for path in SEARCHES if {"ray", "optuna"} & heavy_imports(path)}
+    assert knows == {"searching.py", "tuning.py"}
+    assert not any(name.startswith("jobs") for path in SEARCHES for name in imported(path))
 
 
 def test_extraction_and_the_synthetic_world_share_no_words() -> None:
@@ -95,7 +110,17 @@ def test_extraction_and_the_synthetic_world_share_no_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["trawl", "trawl.cli", "trawl.config", "trawl.pipeline", "trawl.swing", "trawl.linking", "trawl.report"]
+    "module",
+    [
+        "trawl",
+        "trawl.cli",
+        "trawl.config",
+        "trawl.pipeline",
+        "trawl.swing",
+        "trawl.linking",
+        "trawl.report",
+        "tune.study",
+    ],
 )
 def test_imports_are_light(module: str) -> None:
     code = (
@@ -126,7 +151,7 @@ def test_every_room_has_a_job() -> None:
     }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *SEARCHES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 320

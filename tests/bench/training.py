@@ -1,6 +1,6 @@
 """Samples per second of training and scoring on MovieLens-1M-shaped data, one process, one thread.
 
-    python tests/bench/training.py [--steps N] [--batches 1024,4096] [--out result.json]
+    python tests/bench/training.py [--batches 1024,4096] [--arms DeepFM] [--out result.json]
 
 Rates are per second of CPU time (other processes on the machine would distort wall time) and include making the
 batch, forward, backward and step. Beside them stands the machine's matrix product rate in the same run: the bounds
@@ -45,6 +45,11 @@ ARMS: dict[str, tuple[tuple[str, ...], int, int]] = {
         0,
         0,
     ),
+    "DeepFM, none": (("model.backbone=deepfm", "extraction.source=none"), 90_000, 90_000),
+    "DeepFM, item side, target and history": (("model.backbone=deepfm", "model.side=item"), 0, 0),
+    "DeepFM, T: both sides, everywhere": (("model.backbone=deepfm",), 0, 0),
+    "DeepFM, T + contrastive": (("model.backbone=deepfm", *CONTRASTIVE), 0, 0),
+    "DeepFM, similarity": (("model.backbone=deepfm", "model.injection=none", "model.similarity=true"), 0, 0),
 }
 EVALUATION = 120_000
 
@@ -141,20 +146,22 @@ def gflops() -> float:
     return best / 1e9
 
 
-def run(batches: list[int], seconds: float) -> list[dict[str, Any]]:
+def run(batches: list[int], seconds: float, only: str = "") -> list[dict[str, Any]]:
     whole, out = tables(), []
     for name, (settings, *bounds) in ARMS.items():
+        if not name.startswith(only):
+            continue
         for size in batches:
             cfg = Config().override("extraction.source=raw", *settings, f"training.batch_size={size}")
             training, material = prepare(whole, cfg)
             bound = dict(zip((1024, 4096), bounds, strict=True)).get(size, 0)
             found = rate(training, material, size, seconds)
             out.append({"arm": name, "batch": size, "samples_per_second": round(found), "bound": bound})
-            print(f"{name:36} batch {size:5}  {found:9,.0f}/s  {_verdict(found, bound)}", flush=True)
+            print(f"{name:38} batch {size:5}  {found:9,.0f}/s  {_verdict(found, bound)}", flush=True)
         found = evaluation_rate(training, material)
-        bound = EVALUATION if name == "none" else 0
+        bound = EVALUATION if name.endswith("none") else 0
         out.append({"arm": name, "evaluation": True, "samples_per_second": round(found), "bound": bound})
-        print(f"{name:36} evaluation   {found:9,.0f}/s  {_verdict(found, bound)}", flush=True)
+        print(f"{name:38} evaluation   {found:9,.0f}/s  {_verdict(found, bound)}", flush=True)
     return out
 
 
@@ -165,6 +172,7 @@ def _verdict(found: float, bound: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", default="1024,4096")
+    parser.add_argument("--arms", default="", help="only arms whose name begins with this")
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU seconds of each measurement")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--strict", action="store_true", help="exit 1 when a bound is missed")
@@ -175,7 +183,7 @@ def main() -> int:
         f"matrix product {machine['gflops']} GFLOP/s, load {machine['load']:.1f} on {machine['cores']} cores",
         flush=True,
     )
-    rates = run([int(b) for b in args.batches.split(",")], args.seconds)
+    rates = run([int(b) for b in args.batches.split(",")], args.seconds, args.arms)
     if args.out:
         args.out.write_text(json.dumps({"machine": machine, "rates": rates}, indent=1), encoding="utf-8")
     return int(args.strict and any(r["samples_per_second"] < r["bound"] for r in rates))

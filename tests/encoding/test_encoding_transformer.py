@@ -192,3 +192,20 @@ def test_real_weights_agree_with_sentence_transformers():
     theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(texts)
     assert (cosines(mine, theirs) > 0.9999).all()
     assert mine.shape == (4, 384)
+
+
+def test_gpus_that_this_machine_has_not_are_refused(tiny, tmp_path, ray_cluster):
+    import ray
+
+    if ray.cluster_resources().get("GPU"):
+        pytest.skip("this machine has a GPU")
+    store, cfg = Store(str(tmp_path)), config(tiny, "resources.encoder_gpus=0.5")
+    zero = {"tokens_in": 0, "tokens_out": 0, "attempts": 1, "seconds": 0.0, "engine": "planted"}
+    answer = {"entity": 1, "status": "ok", "text": "storms"} | zero
+    item = {"item": 1, "item_id": "i1", "title": "t", "fields": []}
+    inputs = {
+        "items": publish(store, "items", [table("items", [item])]),
+        "item_answers": publish(store, "item_answers", [table("item_answers", [answer])]),
+    }
+    with pytest.raises(ConfigError, match=r"ask for 0.5 GPU each, this machine has none; set the key"):
+        run_stage(ITEMS, cfg, store, inputs, OnRay(cfg))

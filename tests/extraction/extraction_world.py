@@ -9,8 +9,8 @@ from worlds import behaviour, publish, table
 from trawl.config import Config
 from trawl.errors import EngineDied
 from trawl.executors import Inline
-from trawl.extraction.budget import count_tokens
 from trawl.extraction.engines import Reply, Request
+from trawl.extraction.engines.seam import CountsWords
 from trawl.extraction.stage import STAGES
 from trawl.inputs import Inputs
 from trawl.stage import Outcome, run_stage
@@ -66,7 +66,7 @@ def whole(store: Store, outcomes: Mapping[str, Outcome], name: str) -> pa.Table:
     return Inputs(store, {name: outcomes[name].fingerprint}).table(name)
 
 
-class CountingEngine:
+class CountingEngine(CountsWords):
     """Answers with the digest of the prompt; keeps what it was asked; dies or fails when told to."""
 
     name, revision = "counting", "1"
@@ -75,9 +75,6 @@ class CountingEngine:
         self.asked: list[Request] = []
         self.batches = 0
         self.die_after, self.poison, self.reply = die_after, poison, reply
-
-    def count(self, text: str) -> int:
-        return count_tokens(text)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         if self.batches == self.die_after:

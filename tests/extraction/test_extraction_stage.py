@@ -97,6 +97,18 @@ def test_a_row_that_fails_is_a_row_and_is_asked_again(store: Store, engine: Coun
     assert run(other, with_knowledge(other, base(other), TEXTS), config())["item_answers"].statuses["ok"] == 11
 
 
+def test_after_too_many_failures_the_failed_are_asked_again(store: Store, engine: CountingEngine) -> None:
+    marks = with_knowledge(store, base(store), TEXTS)
+    engine.poison = "Writer7"
+    with pytest.raises(TooManyFailures):
+        run(store, marks, config(), "item_texts", "item_prompts", "item_answers")
+    engine.poison = ""
+    engine.asked.clear()
+    done = run(store, marks, config(), "item_texts", "item_prompts", "item_answers")
+    assert done["item_answers"].statuses == {"ok": 11, "no_text": 1}
+    assert ["Writer7" in request.prompt for request in engine.asked] == [True]
+
+
 def test_shuffled_keeps_the_texts_and_asks_nothing_new(store: Store, engine: CountingEngine) -> None:
     marks = with_knowledge(store, base(store), TEXTS)
     plain = run(store, marks, config())

@@ -10,7 +10,7 @@ from torch.nn import functional
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import similarity, uses
-from trawl.model.adapters import Adapter, MixtureOfExperts
+from trawl.model.adapters import Adapter, MixtureOfExperts, TwoLayers
 from trawl.model.backbones import backbone
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.backbones.din import Din
@@ -69,9 +69,12 @@ def batch(**changes: Any) -> Batch:
     return Batch(**(fields | changes))
 
 
+BACKBONES = ("din", "deepfm")
 ARMS = [
     ("extraction.source=none",),
     ("model.adapter=linear",),
+    ("model.adapter=mlp",),
+    ("model.adapter=raw",),
     ("model.injection=add",),
     ("model.side=item",),
     ("model.injection=none", "model.similarity=true"),
@@ -79,9 +82,11 @@ ARMS = [
 ]
 
 
+@pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: "+".join(s.split(".")[1] for s in arm))
-def test_every_parameter_learns_from_the_joint_loss(arm: tuple[str, ...]) -> None:
-    cfg = settings(*arm, "training.w_item=1", "training.w_user=1", "model.id_dropout=0.5")
+def test_every_parameter_learns_from_the_joint_loss(arm: tuple[str, ...], name: str) -> None:
+    contrastive = () if "model.adapter=raw" in arm else ("training.w_item=1", "training.w_user=1")
+    cfg = settings(*arm, *contrastive, f"model.backbone={name}", "model.id_dropout=0.5")
     net = model(cfg).train()
     pairs = Pairs(torch.tensor([1, 2, 3]), torch.tensor([5, 3, 7]))
     users = Pairs(torch.tensor([1, 2]), torch.tensor([3, 5]))
@@ -94,9 +99,9 @@ def test_every_parameter_learns_from_the_joint_loss(arm: tuple[str, ...]) -> Non
     if output.users is not None:
         loss = loss + info_nce(output.users, users.anchor, users.positive, 0.2)
     loss.backward()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad.to_dense()).all(), name
+    for place, parameter in net.named_parameters():
+        assert parameter.grad is not None, place
+        assert torch.isfinite(parameter.grad.to_dense()).all(), place
     assert (net.item.adapter is not None) == uses.adapts(cfg, "item")
 
 
@@ -111,8 +116,11 @@ def test_the_contrastive_loss_reaches_the_adapter_alone() -> None:
     assert all(name.startswith("item.adapter.body") for name in moved)
 
 
-def test_without_texts_the_model_has_no_knowledge() -> None:
-    net = model(settings("extraction.source=none", "model.similarity=true", "training.w_item=1"))
+@pytest.mark.parametrize("name", BACKBONES)
+def test_without_texts_the_model_has_no_knowledge(name: str) -> None:
+    net = model(
+        settings(f"model.backbone={name}", "extraction.source=none", "model.similarity=true", "training.w_item=1")
+    )
     assert net.item.adapter is None
     assert net.user.adapter is None
     bare = World(*(Entities(side.rows, side.fields) for side in (world().users, world().items)))
@@ -146,7 +154,7 @@ def test_the_mixture_is_the_gated_sum_of_its_experts() -> None:
 def test_din_is_the_formula_of_its_paper() -> None:
     """Against the attention unit written with [k, q, k - q, k * q] and one weight matrix."""
     torch.manual_seed(1)
-    shape = Shape(user=2, item=3, rating=2, extra=1, near=True)
+    shape = Shape(user_parts=(2,), item_parts=(3,), rating=2, levels=2, extra=1, near=True)
     din = Din(shape, settings("model.attention=[5,4]").model)
     with torch.no_grad():
         assert din.near is not None
@@ -179,15 +187,42 @@ def test_din_is_the_formula_of_its_paper() -> None:
     torch.testing.assert_close(din(given), expected.squeeze(-1))
 
 
-def test_padding_does_not_matter() -> None:
-    net = model(settings("model.similarity=true", "model.adapted_similarity=true")).eval()
+def test_two_layers_are_two_matrix_products_with_a_relu_between() -> None:
+    adapter = Adapter(WIDTH, settings("model.adapter=mlp").model).body
+    assert isinstance(adapter, TwoLayers)
+    one, two = adapter.layers[0], adapter.layers[2]
+    vectors = torch.randn(4, WIDTH)
+    expected = torch.relu(vectors @ one.weight.T + one.bias) @ two.weight.T + two.bias
+    torch.testing.assert_close(adapter(vectors), expected)
+    assert (one.out_features, adapter.out) == (4, 3)
+    assert (adapter(torch.randn(200, WIDTH)) < 0).any()  # the last layer is linear
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: "+".join(s.split(".")[1] for s in arm))
+def test_a_logit_does_not_depend_on_the_rest_of_the_batch(arm: tuple[str, ...], name: str) -> None:
+    net, whole = model(settings(*arm, f"model.backbone={name}")).eval(), batch()
+    together = net(whole, world()).logit
+    seen = (([3], [0, 1]), ([6], [0, 0]), ([4], [0, 1]))  # user 2 disliked an item, the others liked one
+    for i, (items, offsets) in enumerate(seen):
+        alone = batch(
+            **{k: getattr(whole, k)[i : i + 1] for k in ("user", "item", "history", "levels", "rate", "label")},
+            seen=Seen(torch.tensor(items), torch.tensor(offsets), torch.tensor([0])),
+        )
+        torch.testing.assert_close(net(alone, world()).logit[0], together[i])
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_padding_does_not_matter(name: str) -> None:
+    net = model(settings(f"model.backbone={name}", "model.similarity=true", "model.adapted_similarity=true")).eval()
     padded = batch()
     changed = batch(history=torch.where(padded.levels > 0, padded.history, 8))
     torch.testing.assert_close(net(padded, world()).logit, net(changed, world()).logit)
 
 
-def test_distinct_ids_give_what_the_whole_table_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = model(settings("model.similarity=true", "model.adapted_similarity=true")).eval()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_distinct_ids_give_what_the_whole_table_gives(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    net = model(settings(f"model.backbone={name}", "model.similarity=true", "model.adapted_similarity=true")).eval()
     logits = []
     for often in (0, 10**6):
         monkeypatch.setattr("trawl.model.features._OFTEN", often)
@@ -214,8 +249,9 @@ def test_whole_ids_are_dropped_at_the_asked_share_and_the_unknown_row_learns() -
     assert torch.equal(table.eval()(twice, salt=5), table.weight[twice])
 
 
-def test_unknown_users_and_items_read_row_0() -> None:
-    net, one = model(settings("extraction.source=none")).eval(), world()
+@pytest.mark.parametrize("name", BACKBONES)
+def test_unknown_users_and_items_read_row_0(name: str) -> None:
+    net, one = model(settings(f"model.backbone={name}", "extraction.source=none")).eval(), world()
     with torch.no_grad():
         before = net(batch(user=torch.tensor([USERS] * 3), item=torch.tensor([ITEMS] * 3)), one).logit
         net.user.ids.weight[0] += 1.0
@@ -264,5 +300,5 @@ def test_a_constant_dimension_is_no_trouble_and_large_matrices_are_read_by_row(m
 
 
 def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din"):
+    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din, deepfm"):
         backbone("dan")

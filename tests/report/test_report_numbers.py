@@ -9,7 +9,7 @@ from worlds import behaviour, publish, table
 
 from trawl.errors import ArtifactError, AskedWrongly
 from trawl.report import behaviour as read
-from trawl.report import hubs, links, outcome, texts
+from trawl.report import doubts, hubs, knowledge, links, outcome, texts, tokens
 from trawl.report.record import Record
 from trawl.store import Store
 
@@ -72,6 +72,34 @@ def test_doubts_begin_with_what_is_known_to_be_wrong(record: Record) -> None:
         ("Q4", "right", 0),
     ]
     assert found.doubts[0].label == f"{HOSTILE} 3"
+    assert [d.apart for d in found.doubts] == [36, 37, 35]  # film n is of 1960 + n, the entities of 1999
+    assert (found.apart, found.shared, found.crowded) == (3, 0, ())
+
+
+def test_items_without_a_link_the_nearest_miss_first(record: Record) -> None:
+    found = links.links(record)
+    assert found is not None
+    assert [(u.title, u.similarity) for u in found.unlinked] == [("Film 5 (1965)", 0.4), ("Film 6 (1966)", None)]
+
+
+def test_entities_with_several_items(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"item": i, "rank": 0, "entity_id": "Q1" if i < 4 else f"Q{i}", "similarity": 1.0, "method": "exact", "ties": 0}
+        for i in range(1, 7)
+    ]
+    parts = [table("knowledge", rows[:2]), table("knowledge", rows[2:])]
+    for cell in record.cells:
+        cell["artifacts"]["knowledge"] = publish(record.store, "knowledge", parts)
+    record.all = record._variants()
+    found = links.links(record)
+    assert found is not None
+    assert (found.shared, found.counted_all) == (1, True)
+    assert [(c.entity_id, c.items, len(c.titles)) for c in found.crowded] == [("Q1", 3, 3)]
+    monkeypatch.setattr(doubts, "_MOST", 0)
+    again = links.links(record)
+    assert again is not None
+    assert not again.counted_all
+    assert again.apart is None  # too many entities to look up their years
 
 
 def test_links_without_truth(record: Record) -> None:
@@ -98,26 +126,53 @@ def test_answers_by_source(record: Record) -> None:
 
 
 def test_examples_pair_text_and_answer(record: Record) -> None:
-    found = texts.examples(record)
-    assert [e.kind for e in found] == ["item"] * 4 + ["user"] * 2
-    assert (found[0].name, found[0].before, found[0].after) == (HOSTILE, "Source text 1", f"{HOSTILE} likes 1")
-    assert found[4].before.splitlines()[0] == HOSTILE
-    assert len(found[4].before.splitlines()) == 2
-    assert found[4].name == "user u1"
+    whole = knowledge.knowledge(record)
+    assert whole is not None
+    found = whole.examples
+    assert [e.kind for e in found] == ["item"] * 4 + ["user"] * 3
+    first, user = found[0], found[4]
+    assert first.name == HOSTILE
+    assert "".join(p.text for p in first.sources[0].pieces) == "Source text 1"
+    assert "".join(p.text for p in first.answer) == f"{HOSTILE} likes 1"
+    assert (first.kept, first.cut) == (75, 25)
+    assert user.name == "u1"
+    assert [source.name for source in user.sources] == [HOSTILE, "Film 2 (1962)"]
+    assert whole.looked_at == 4
+    assert whole.found == 0.0
 
 
 def test_shuffled_sources_say_of_what(record: Record) -> None:
     record.cells[1]["overrides"] = {"extraction.source": "shuffled", "extraction.shuffle_of": "raw"}
     assert {a.source for a in texts.answers(record)} == {"none", "shuffled raw"}
-    assert texts.examples(record) == []
+    assert knowledge.knowledge(record) is None
+
+
+def test_tokens_by_status_and_engine(record: Record) -> None:
+    found = {(t.kind, t.source): t for t in tokens.tokens(record)}
+    assert list(found) == [("item", "extracted"), ("user", "extracted")]  # without knowledge there are no tokens
+    item = found["item", "extracted"]
+    assert [vars(t) for t in item.totals] == [
+        {"status": "ok", "engine": "extractive", "rows": 4, "tokens_in": 400, "tokens_out": 40},
+        {"status": "no_text", "engine": "extractive", "rows": 2, "tokens_in": 0, "tokens_out": 0},
+    ]
+    place = int(np.flatnonzero(item.into.counts)[0])
+    assert tokens.EDGES[place] <= 100 < tokens.EDGES[place + 1]
+    assert item.into.counts.sum() == 4
+    assert item.into.largest == 100
+    assert item.out.median == 11  # 10 tokens lie between 8 and 11
+
+
+def test_a_text_of_more_tokens_than_the_last_edge_is_counted() -> None:
+    assert np.searchsorted(tokens.EDGES, 10**9, side="right") - 1 == len(tokens.EDGES) - 1
+    assert (np.diff(tokens.EDGES) > 0).all()
 
 
 def test_vectors(record: Record) -> None:
     found = {(v.kind, v.source): v for v in texts.vectors(record)}
     item = found["item", "extracted"]
-    assert (item.rows, item.with_text, item.dimension, item.read) == (6, 4 / 6, 8, 0.9)
+    assert (item.rows, item.with_text, item.dimension, item.unread) == (6, 4 / 6, 8, 0.1)
     assert found["user", "none"].with_text == 0
-    assert found["user", "none"].read is None
+    assert found["user", "none"].unread is None
 
 
 def test_hubness(record: Record) -> None:

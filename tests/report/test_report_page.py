@@ -11,7 +11,19 @@ from trawl.report import build
 from trawl.report.page import _bytes, _duration, _short, _toml
 from trawl.store import Store
 
-SECTIONS = ("short", "read", "linked", "extracted", "encoded", "mined", "trained", "stages", "recipe", "artifacts")
+SECTIONS = (
+    "short",
+    "read",
+    "linked",
+    "extracted",
+    "encoded",
+    "mined",
+    "trained",
+    "neighbours",
+    "stages",
+    "recipe",
+    "artifacts",
+)
 VOID = {"meta", "img", "br", "source", "link", "input", "hr"}
 
 
@@ -78,7 +90,7 @@ def test_the_page_is_well_formed_and_has_every_section(text: str) -> None:
     assert text.startswith("<!DOCTYPE html>")
     assert tuple(a["id"] for tag, a in page.tags if tag == "section") == SECTIONS
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert links == {f"#{name}" for name in SECTIONS}
+    assert links == {f"#{name}" for name in SECTIONS} | {"../index.html"}
 
 
 def test_the_page_needs_nothing_from_outside(text: str) -> None:
@@ -86,7 +98,7 @@ def test_the_page_needs_nothing_from_outside(text: str) -> None:
     assert [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "form", "base")] == []
     for _, found in page.tags:
         for name in ("src", "srcset", "href"):
-            assert found.get(name, "#").startswith(("data:image/svg+xml;base64,", "#"))
+            assert found.get(name, "#").startswith(("data:image/svg+xml;base64,", "#", "../index.html"))
         assert [name for name in found if name.startswith("on")] == []
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
     assert style
@@ -119,7 +131,8 @@ def test_the_figures_stand_on_the_page(text: str) -> None:
 
 def test_every_picture_says_in_words_what_it_shows(text: str) -> None:
     alts = [a["alt"] for tag, a in Page(text).tags if tag == "img"]
-    assert len(alts) == 2 + 1 + 1 + 4  # differences, similarity, in-degrees; AUC, rec, items, whole (users: all zero)
+    # Differences, similarity, tokens in and out, in-degrees; AUC, rec, items, whole (users: all zero).
+    assert len(alts) == 2 + 1 + 2 + 1 + 4
     assert all(len(alt) > 30 for alt in alts)
     assert "users: the first serves 9 of 10 anchors" in " ".join(alts)
 
@@ -133,6 +146,7 @@ def test_a_run_of_data_alone(store: Store) -> None:
         "encoded",
         "mined",
         "trained",
+        "neighbours",
     ]
     assert "No arm of this run has been trained" in page.text["short"]
     assert "img" not in [tag for tag, _ in page.tags]

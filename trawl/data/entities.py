@@ -6,7 +6,6 @@ or Parquet with item_id and entity_ids (a list, or text joined by `|`).
 """
 
 import difflib
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from trawl.data import lines
 from trawl.errors import InputError
+from trawl.raw import Source, parquet, source
 
 COLUMNS = {"entity_id": pa.large_string(), "label": pa.large_string(), "year": pa.int32(), "text": pa.large_string()}
 _NEEDED = ("entity_id", "label")
@@ -24,14 +24,17 @@ class EntityFiles:
     """A knowledge base in Parquet, read one row group at a time."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = source(path)
+        self._files: list[Source] = []
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[Source]:
         """Raises InputError when there is no Parquet file."""
-        found = sorted(self._path.glob("*.parquet")) if self._path.is_dir() else [self._path]
-        if not found or not found[0].is_file():
-            raise InputError.at(self._path, "", "no such Parquet file or folder of them", "check linking.entities")
-        return found
+        if not self._files:
+            found: list[Source] = [*self._path.glob("*.parquet")] if self._path.is_dir() else [self._path]
+            if not found or not found[0].is_file():
+                raise InputError.at(self._path, "", "no such Parquet file or folder of them", "check linking.entities")
+            self._files = sorted(found, key=str)
+        return self._files
 
     def pieces(self) -> list[tuple[int, int, int]]:
         """(number of the file, row group, its first row) of every row group; the columns are checked on the way."""
@@ -75,14 +78,14 @@ class EntityFiles:
         return InputError.at(path, f"row {(at & (1 << 40) - 1) + 1}", what, "mend the file")
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _open(path: Source) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(parquet(path))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError.at(path, "", f"not a Parquet file that can be read ({error})") from None
 
 
-def _check_columns(path: Path, there: list[str]) -> None:
+def _check_columns(path: Source, there: list[str]) -> None:
     for name in _NEEDED:
         if name not in there:
             close = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
@@ -90,7 +93,7 @@ def _check_columns(path: Path, there: list[str]) -> None:
             raise InputError.at(path, f"column {name!r}", f"missing; the file has {', '.join(there)}", hint)
 
 
-def _column(path: Path, found: pa.Table, name: str, kind: pa.DataType, first: int) -> pa.ChunkedArray:
+def _column(path: Source, found: pa.Table, name: str, kind: pa.DataType, first: int) -> pa.ChunkedArray:
     if name not in found.column_names:
         return pa.chunked_array([pa.nulls(found.num_rows, kind)])
     try:
@@ -104,7 +107,7 @@ class TruthFile:
     """Accepted entity ids of items, from a TSV or Parquet file of the size of a catalogue's labels."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = source(path)
         self._parquet = self._path.suffix == ".parquet"
 
     def rows(self) -> pa.Table:

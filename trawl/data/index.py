@@ -40,6 +40,15 @@ def bucket_of(ids: pa.ChunkedArray | pa.Array, buckets: int) -> npt.NDArray[np.i
     return (hash_ids(ids) % np.uint64(buckets)).astype(np.int64)
 
 
+def kept(ids: pa.ChunkedArray | pa.Array, share: float) -> npt.NDArray[np.bool_]:
+    """(n,) which ids belong to a share < 1 of all: always the same ones, and among those of any larger share.
+
+    By another hash than `bucket_of`, so that the buckets stay even.
+    """
+    kept: npt.NDArray[np.bool_] = mix(hash_ids(ids)) < np.uint64(int(share * 2**53) << 11)
+    return kept
+
+
 def scatter(rows: pa.Table, bucket: npt.NDArray[np.int64], buckets: int) -> Iterator[tuple[int, pa.Table]]:
     """(bucket, its rows in their order), at least one table so that the schema travels."""
     order = np.argsort(bucket, kind="stable")

@@ -5,7 +5,6 @@ all ranges as they stand in the file, and it becomes a line number only when an 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.errors import InputError
+from trawl.raw import Source
+from trawl.raw import size as size_of
 
 RANGE = 8 << 20  # bytes per range: some 350,000 ratings, about 200 MB while they are parsed
 
 _MARKS = {b"\xef\xbb\xbf": "a UTF-8 byte order mark", b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text"}
 
 
-def ranges(path: Path, size: int = RANGE) -> list[tuple[int, int]]:
+def ranges(path: Source, size: int = RANGE) -> list[tuple[int, int]]:
     """(first byte, byte after the last) of each range. Raises InputError when the file is missing or empty."""
     if not path.is_file():
         raise InputError.at(path, "", "no such file", "check the recipe's path and the file's name")
-    total = path.stat().st_size
+    total = size_of(path)
     if not total:
         raise InputError.at(path, "", "the file is empty", "put the original file there")
     return [(at, min(at + size, total)) for at in range(0, total, size)]
 
 
-def read(path: Path, first: int, last: int, names: Sequence[str], separator: str, encoding: str) -> pa.Table:
+def read(path: Source, first: int, last: int, names: Sequence[str], separator: str, encoding: str) -> pa.Table:
     """The lines of a range as large_string columns `names` and `at`, without any rule of quoting.
 
     Raises InputError naming file and line for another number of fields, NUL bytes or text that does not decode.
@@ -56,7 +57,7 @@ def read(path: Path, first: int, last: int, names: Sequence[str], separator: str
     return pa.table(columns | {"at": pa.array(at, pa.int64())})
 
 
-def _lines_of(path: Path, first: int, last: int) -> tuple[int, bytes]:
+def _lines_of(path: Source, first: int, last: int) -> tuple[int, bytes]:
     """(offset of the first line that begins in the range, the bytes of all lines that begin in it)."""
     with path.open("rb") as file:
         if first:  # a line that began earlier belongs to the range before
@@ -69,7 +70,7 @@ def _lines_of(path: Path, first: int, last: int) -> tuple[int, bytes]:
         return first, data if data.endswith(b"\n") else data + file.readline()
 
 
-def _refuse_binary(path: Path, first: int, data: bytes) -> None:
+def _refuse_binary(path: Source, first: int, data: bytes) -> None:
     for mark, what in _MARKS.items() if not first else ():
         if data.startswith(mark):
             raise InputError.at(path, "line 1", f"the file begins with {what}", "save it in its original encoding")
@@ -78,7 +79,7 @@ def _refuse_binary(path: Path, first: int, data: bytes) -> None:
         raise wrong(path, first + nul, "a NUL byte; this is no text file", "put the original file there")
 
 
-def wrong(path: Path, at: int, what: str, todo: str = "") -> InputError:
+def wrong(path: Source, at: int, what: str, todo: str = "") -> InputError:
     """The error for the line that holds byte `at`, by its number from 1."""
     number, left = 1, at
     with path.open("rb") as file:
@@ -94,7 +95,7 @@ def wrong(path: Path, at: int, what: str, todo: str = "") -> InputError:
 Fault = tuple[npt.NDArray[np.bool_] | pa.Array | pa.ChunkedArray, str]
 
 
-def refuse(path: Path, rows: pa.Table, faults: Sequence[Fault], todo: str = "") -> None:
+def refuse(path: Source, rows: pa.Table, faults: Sequence[Fault], todo: str = "") -> None:
     """Raise InputError for the first row that a mask marks; `{column}` in a fault's text stands for the row's value."""
     found: tuple[int, str] | None = None
     for mask, what in faults:

@@ -7,7 +7,6 @@ Titles hold single `:`, commas and quotes, and nothing is quoted. Ids are string
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from trawl.data.index import fields
 from trawl.data.lines import ranges, read, refuse, wrong
 from trawl.errors import InputError
+from trawl.raw import Source, source
 
 FILES = {"users": "users.dat", "items": "movies.dat", "log": "ratings.dat"}
 # MovieLens-1M: Harper & Konstan 2015. `rated`: films that at least one user rated.
@@ -31,7 +31,7 @@ class MovieLens:
 
     def __init__(self, files: Mapping[str, str]) -> None:
         """`files`: path of each file by its name in the layout; only those that will be read are needed."""
-        self._paths = {name: Path(path) for name, path in files.items()}
+        self._paths = {name: source(path) for name, path in files.items()}
 
     def pieces(self, kind: str) -> list[tuple[int, int]]:
         """Byte ranges of a kind's file. Raises InputError when it is missing or empty."""
@@ -45,7 +45,7 @@ class MovieLens:
         """The error for the row at `at`."""
         return wrong(self._path(kind), at, what, todo)
 
-    def _path(self, kind: str) -> Path:
+    def _path(self, kind: str) -> Source:
         return self._paths[FILES[kind]]
 
     def _users(self, first: int, last: int) -> pa.Table:

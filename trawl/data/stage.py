@@ -135,7 +135,7 @@ class _ColdItems:
 
 def _cold_reads(cfg: Config) -> tuple[str, ...]:
     """MovieLens-1M's rated films are counted here: the first stage after the log that is about films."""
-    return ("items", "log") if cfg.data.source == "movielens" and cfg.data.check_counts else ("items",)
+    return ("items", "log") if sources.counted(cfg) else ("items",)
 
 
 class _Samples:
@@ -198,7 +198,7 @@ class _Counted:
     kind: str
 
     def __call__(self, parts: Sequence[Part], cfg: Config) -> None:
-        if cfg.data.source == "movielens" and cfg.data.check_counts:
+        if sources.counted(cfg):
             movielens.check_count(self.kind, sum(part.rows for part in parts))
 
 

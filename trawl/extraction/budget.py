@@ -6,7 +6,7 @@ stay, since introductions open with what a thing is and close with how it was re
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,14 @@ ELISION = "[...]"
 ELISION_TOKENS = 5
 _HEAD = 2 / 3
 _STEP = 16  # a cut text keeps a multiple of it, so that fewer forms of a popular text have to be read
+
+
+Spans = Sequence[tuple[int, int]]  # first character and the one after the last of each token
+
+
+def word_spans(text: str) -> Spans:
+    """Where the tokens that `count_tokens` counts stand."""
+    return [match.span() for match in TOKEN.finditer(text)]
 
 
 def count_tokens(text: str) -> int:
@@ -42,13 +50,13 @@ def clip_plan(tokens: Sequence[int], room: int) -> list[int]:
     return [min(int(c), level) for c in counts]
 
 
-def clip(text: str, keep: int, there: int) -> str:
-    """`keep` of a text's `there` tokens: beginning, mark, end. Counted as `count_tokens` counts."""
+def clip(text: str, keep: int, there: int, spans_of: Callable[[str], Spans] = word_spans) -> str:
+    """`keep` of a text's `there` tokens: beginning, mark, end. `spans_of` finds the tokens of whoever counted them."""
     if keep >= there:
         return text
     if keep <= 0:
         return ""
-    spans = [match.span() for match in TOKEN.finditer(text)]
+    spans = spans_of(text)
     head = max(1, int(keep * _HEAD))
     tail = keep - head
     end = f" {text[spans[-tail][0] :]}" if tail else ""

@@ -23,10 +23,10 @@ _SUFFIX = ".parquet"
 
 
 class AnswerCache:
-    """Answers in a store."""
+    """Answers in a store, in the shared folder or one of their own."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, home: tuple[str, ...] = _HOME) -> None:
+        self.store, self.home = store, home
 
     def lookup(self, digests: Iterable[str]) -> pa.Table:
         """Rows (schema ANSWER, sorted by digest) of those digests that are known. Raises ArtifactError."""
@@ -46,7 +46,7 @@ class AnswerCache:
         bucket_of = pc.utf8_slice_codeunits(rows.column("digest"), 0, 2)
         for bucket in sorted(set(bucket_of.to_pylist())):
             mine = rows.filter(pc.equal(bucket_of, bucket))
-            self.store.write_parquet(mine, *_HOME, bucket, f"{uuid.uuid4().hex}{_SUFFIX}")
+            self.store.write_parquet(mine, *self.home, bucket, f"{uuid.uuid4().hex}{_SUFFIX}")
 
     def compact(self, bucket: str) -> int:
         """Merge a bucket's segments into one; returns how many there were. Answers appended meanwhile stay."""
@@ -54,21 +54,21 @@ class AnswerCache:
         if len(names) > 1:
             merged = _first(pa.concat_tables([self._read(bucket, name) for name in names]))
             # It takes the name of the first segment, so that a reader sees each digest from the same row as before.
-            self.store.write_parquet(merged, *_HOME, bucket, names[0])
+            self.store.write_parquet(merged, *self.home, bucket, names[0])
             for name in names[1:]:
-                self.store.remove(*_HOME, bucket, name)
+                self.store.remove(*self.home, bucket, name)
         return len(names)
 
     def buckets(self) -> list[str]:
-        return self.store.names(*_HOME)
+        return self.store.names(*self.home)
 
     def _segments(self, bucket: str) -> list[str]:
-        return [n for n in self.store.names(*_HOME, bucket) if n.endswith(_SUFFIX) and not n.startswith(".")]
+        return [n for n in self.store.names(*self.home, bucket) if n.endswith(_SUFFIX) and not n.startswith(".")]
 
     def _read(self, bucket: str, name: str) -> pa.Table:
-        where = self.store.path(*_HOME, bucket, name)
+        where = self.store.where(*self.home, bucket, name)
         try:
-            return pq.read_table(pa.BufferReader(self.store.read_bytes(*_HOME, bucket, name))).cast(ANSWER)
+            return pq.read_table(pa.BufferReader(self.store.read_bytes(*self.home, bucket, name))).cast(ANSWER)
         except (pa.ArrowException, ValueError) as error:
             raise ArtifactError(
                 f"{where}: a broken segment of the answer cache ({str(error).splitlines()[0]}); remove the file: its "

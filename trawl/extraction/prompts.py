@@ -7,10 +7,10 @@ instruction says so. A prompt is stored as digests and a clip plan, and rendered
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trawl.extraction.budget import clip
+from trawl.extraction.budget import Spans, clip, word_spans
 from trawl.extraction.key_factors import Factor
 
 ITEM_TEMPLATE, USER_TEMPLATE = "trawl-item-1", "trawl-user-1"
@@ -111,6 +111,11 @@ def prompt_digest(
     return state.hexdigest()
 
 
-def clipped(texts: Sequence[str], kept: Sequence[int], there: Sequence[int]) -> tuple[str, ...]:
+def clipped(
+    texts: Sequence[str],
+    kept: Sequence[int],
+    there: Sequence[int],
+    spans_of: Callable[[str], Spans] = word_spans,
+) -> tuple[str, ...]:
     """The texts as the clip plan leaves them."""
-    return tuple(clip(text, keep, count) for text, keep, count in zip(texts, kept, there, strict=True))
+    return tuple(clip(text, keep, count, spans_of) for text, keep, count in zip(texts, kept, there, strict=True))

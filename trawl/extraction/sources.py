@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from trawl.errors import InputError
 from trawl.extraction.prompts import clean
+from trawl.raw import parquet, source
 from trawl.store import digest_bytes
 
 
@@ -26,7 +27,7 @@ def page_texts(items: pa.Array, knowledge: pa.Table) -> list[str | None]:
 def given_texts(path: str, item_ids: pa.Array) -> pa.Table:
     """The file's (item_id, text), checked: columns, nulls, ids twice, ids that no item has. Raises InputError."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(parquet(source(path)))
     except (OSError, pa.ArrowException) as error:
         raise InputError.at(path, "", f"cannot be read as Parquet ({error})", "check extraction.given") from None
     for name in ("item_id", "text"):

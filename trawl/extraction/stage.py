@@ -14,23 +14,18 @@ import pyarrow.compute as pc
 from trawl.config import Config
 from trawl.extraction.budget import clip_plan
 from trawl.extraction.catalogue import Catalogue, People
-from trawl.extraction.engines import Settings, label, make_engine
+from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
 from trawl.extraction.key_factors import load_factors, path_of
 from trawl.extraction.prompts import Frame, item_frame, prompt_digest, user_frame
 from trawl.extraction.recent import last_before_cutoff
+from trawl.extraction.rendering import base_source
 from trawl.extraction.sources import given_texts, page_texts, text_rows
-from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS, base_source
+from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS
 from trawl.inputs import Inputs
 from trawl.schemas import CONTRACTS
 from trawl.stage import Stage, Task, always, per_part
 
-_TEXT_KEYS = ("extraction.engine", "extraction.model")  # they count the tokens
-_PROMPT_KEYS = (
-    *_TEXT_KEYS,
-    "extraction.domain",
-    "extraction.max_prompt_tokens",
-    "extraction.max_answer_tokens",
-)
+_PROMPT_KEYS = ("extraction.domain", "extraction.max_prompt_tokens", "extraction.max_answer_tokens")
 
 
 class TextWorker:
@@ -38,7 +33,7 @@ class TextWorker:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs = inputs
-        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction.model))
+        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction))
         self.given: pa.Table | None = None
         if not inputs.has("knowledge"):
             ids = inputs.table("items", ["item_id"]).column("item_id").combine_chunks()
@@ -61,7 +56,7 @@ class _Prompter:
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.cfg = inputs, cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg.model))
+        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
         self.label = label(self.engine)
         columns = ["item", "text", "digest", "tokens"]
         self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
@@ -69,7 +64,7 @@ class _Prompter:
     def row(self, entity: int, frame: Frame, items: Sequence[int], cutoff: int) -> dict[str, Any]:
         """A row of the prompts table: digests and clip plan, no text."""
         there = self.catalogue.tokens[list(items)]
-        around = self.engine.count(frame.render([""] * len(items)))
+        around = self.engine.whole(frame.render([""] * len(items)))
         room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens - around
         kept = clip_plan(there.tolist(), room)
         digests = self.catalogue.digests(items)
@@ -137,6 +132,22 @@ def _given(cfg: Config) -> dict[str, str]:
     return {"given": cfg.extraction.given} if base_source(cfg) == "given" else {}
 
 
+def _text_keys(cfg: Config) -> tuple[str, ...]:
+    return keys_of(cfg.extraction)  # they count the tokens
+
+
+def _item_prompt_keys(cfg: Config) -> tuple[str, ...]:
+    return (*keys_of(cfg.extraction), *_PROMPT_KEYS)
+
+
+def _user_prompt_keys(cfg: Config) -> tuple[str, ...]:
+    return (*_item_prompt_keys(cfg), "extraction.user_items")
+
+
+def _models(cfg: Config) -> dict[str, str]:
+    return models_of(cfg.extraction)
+
+
 def _factors(cfg: Config) -> dict[str, str]:
     return {"factors": str(path_of(cfg.extraction.domain))}
 
@@ -146,7 +157,8 @@ STAGES = (
         artifact="item_texts",
         version=1,
         reads=_text_inputs,
-        keys=always(*_TEXT_KEYS),
+        keys=_text_keys,
+        models=_models,
         sources=_given,
         plan=per_part("items"),
         worker=TextWorker,
@@ -156,7 +168,8 @@ STAGES = (
         artifact="item_prompts",
         version=1,
         reads=always("items", "item_texts"),
-        keys=always(*_PROMPT_KEYS),
+        keys=_item_prompt_keys,
+        models=_models,
         sources=_factors,
         plan=per_part("item_texts"),
         worker=ItemPrompter,
@@ -166,7 +179,8 @@ STAGES = (
         artifact="user_prompts",
         version=1,
         reads=always("users", "items", "item_texts", "log", "cutoffs"),
-        keys=always(*_PROMPT_KEYS, "extraction.user_items"),
+        keys=_user_prompt_keys,
+        models=_models,
         sources=_factors,
         plan=per_part("log"),
         worker=UserPrompter,

@@ -2,10 +2,11 @@
 
 Phase 0 sends prompt rows to buckets by digest, so that equal prompts meet. Phase 1 looks each digest up in the cache,
 asks the engine for the rest and sends the answers to the part of their entity. The last pass adds who had no prompt.
+The prompts of vllm are answered between the phases (`feeding`): phase 1 then finds all of them in the cache.
 For `shuffled`, phase 0 exchanges the entities of the prompts; the prompts, and so the cache, stay the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,10 +21,10 @@ from trawl.config import Config
 from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
-from trawl.extraction.catalogue import Catalogue, People
-from trawl.extraction.engines import CopyEngine, Engine, Request, Settings, label, make_engine
-from trawl.extraction.key_factors import load_factors, path_of
-from trawl.extraction.prompts import clipped, item_frame, user_frame
+from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
+from trawl.extraction.feeding import answer_missing
+from trawl.extraction.key_factors import path_of
+from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
 from trawl.inputs import Inputs
 from trawl.schemas import INDEX
 from trawl.stage import Phase, Stage, Task, per_part
@@ -32,11 +33,6 @@ from trawl.store import Part
 # owner: the entity that the prompt is about; entity: the one that gets the answer.
 _SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens"]
 _HEX = 4  # digits of a digest that choose the bucket
-
-
-def base_source(cfg: Config) -> str:
-    """The knowledge source, of shuffled texts the one that was shuffled."""
-    return cfg.extraction.shuffle_of if cfg.extraction.source == "shuffled" else cfg.extraction.source
 
 
 def shuffled(entities: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
@@ -75,25 +71,17 @@ class Asker:
     """Phase 1: one row per prompt of the bucket, from the cache or the engine, to the part of its entity."""
 
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
-        self.inputs, self.cfg, self.side = inputs, cfg.extraction, side
-        self.factors = load_factors(self.cfg.domain)
-        source = base_source(cfg)
-        copies = source == "raw" or (source == "given" and side == "item")
-        self.engine: Engine = CopyEngine() if copies else self._engine()
-        self.cache = None if copies else AnswerCache(inputs.store)
+        self.inputs = inputs
+        self.renderer = Renderer(side, inputs, cfg)
+        self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
+        self.cache = None if copies(side, cfg) else AnswerCache(inputs.store)
         self.batch_rows = cfg.resources.batch_rows
-        columns = ["item", "text", "digest", "tokens"]
-        self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
-        self.people = People(inputs.mapped("users", ["user", "fields"])) if side == "user" else None
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
-
-    def _engine(self) -> Engine:
-        return make_engine(self.cfg.engine, Settings(self.factors, self.cfg.model))
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
         rows = self.inputs.scattered(0, task.number).sort_by([("digest", "ascending"), ("entity", "ascending")])
         digests = rows.column("digest")
-        known = self.cache.lookup(digests.unique().to_pylist()) if self.cache else ANSWER.empty_table()
+        known = self._known(digests.unique().to_pylist())
         answers = pa.concat_tables([known, *self._asked(rows, known)])
         yield 0, _with_entity(pa.array([], INDEX), ANSWER.empty_table())
         if rows.num_rows:
@@ -103,36 +91,23 @@ class Asker:
             for number in np.unique(part):
                 yield int(number), whole.filter(pa.array(part == number))
 
+    def _known(self, digests: list[str]) -> pa.Table:
+        """What the cache holds, or what failed when the prompts were asked before this phase."""
+        if self.cache is None:
+            return ANSWER.empty_table()
+        return pa.concat_tables([self.cache.lookup(digests), failed_answers(self.inputs).lookup(digests)])
+
     def _asked(self, rows: pa.Table, known: pa.Table) -> Iterator[pa.Table]:
         """Answers to the prompts that are not known, each digest once."""
-        codes = rows.column("digest").combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-        first = rows.take(pa.array(np.unique(codes, return_index=True)[1]))
-        fresh = first.filter(pc.invert(pc.is_in(first.column("digest"), value_set=known.column("digest"))))
-        limit = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
-        over = pc.greater(fresh.column("tokens"), limit)
+        fresh, room = each_once(rows, known), self.renderer.room
+        over = pc.greater(fresh.column("tokens"), room)
         for row in fresh.filter(over).to_pylist():
-            reason = f"{row['tokens']} tokens without any text, there is room for {limit}"
+            reason = f"{row['tokens']} tokens without any text, there is room for {room}"
             yield pa.Table.from_pylist(
                 [unasked_row(row["digest"], TOO_LONG, reason, row["tokens"], label(self.engine))], schema=ANSWER
             )
-        yield from ask(self.engine, self._requests(fresh.filter(pc.invert(over))), self.cache, self.batch_rows)
-
-    def _requests(self, rows: pa.Table) -> Iterator[Request]:
-        for batch in rows.to_batches(max_chunksize=self.batch_rows):
-            for row in batch.to_pylist():
-                yield self._request(row)
-
-    def _request(self, row: Mapping[str, Any]) -> Request:
-        """The prompt as text, rendered here and nowhere stored."""
-        items, digests = row["items"], row["text_digests"]
-        there = self.catalogue.tokens[items].tolist()
-        texts = clipped(self.catalogue.texts(items, digests), row["kept"], there)
-        titles = self.catalogue.titles(items)
-        if self.people is None:
-            frame = item_frame(titles[0], self.factors)
-        else:
-            frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
-        return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
+        requests = self.renderer.requests(fresh.filter(pc.invert(over)), self.batch_rows)
+        yield from ask(self.engine, requests, self.cache, self.batch_rows)
 
     def _part_of(self, entities: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The part that holds an index; parts are contiguous, empty ones have last = 0."""
@@ -195,8 +170,12 @@ class _Check:
 
 def _keys(cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
-    always = ("source", "domain", "engine", "model", "max_prompt_tokens", "max_answer_tokens")
-    return tuple(f"extraction.{key}" for key in (*always, *shuffle))
+    always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
+    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)))
+
+
+def _models(cfg: Config) -> dict[str, str]:
+    return models_of(cfg.extraction)
 
 
 def _factors(cfg: Config) -> dict[str, str]:
@@ -214,11 +193,12 @@ def _stage(side: str) -> Stage:
         version=1,
         reads=partial(_reads, side),
         keys=_keys,
+        models=_models,
         sources=_factors,
         plan=per_part(f"{side}_prompts"),
         phases=(
             Phase(worker=partial(Router, side), buckets=_ByDigest(side)),
-            Phase(worker=partial(Asker, side), buckets=_ByEntity(side)),
+            Phase(worker=partial(Asker, side), buckets=_ByEntity(side), before=partial(answer_missing, side)),
         ),
         worker=partial(Gatherer, side),
         covers=f"{side}s",

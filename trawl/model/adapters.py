@@ -1,6 +1,7 @@
 """Adapters: frozen vector (N, d) -> adapted vector (N, a). The last layer is linear, so cosines may be negative.
 
-`raw` has no parameters (T's "without adapter"), `linear` is one projection (our control), `moe` is T's mixture.
+`raw` has no parameters (T's "without adapter"), `linear` is one projection (our control), `mlp` has two layers (K),
+`moe` is T's mixture.
 """
 
 from collections.abc import Callable
@@ -34,6 +35,20 @@ class Projection(nn.Module):
         return self.layer(vectors_ND)  # type: ignore[no-any-return]
 
 
+class TwoLayers(nn.Module):
+    """d -> h -> a with a ReLU between (K); h is model.expert_hidden, so this is one expert without a gate."""
+
+    def __init__(self, width: int, cfg: Model) -> None:
+        super().__init__()
+        self.out = cfg.adapter_dim
+        self.layers = nn.Sequential(
+            nn.Linear(width, cfg.expert_hidden), nn.ReLU(inplace=True), nn.Linear(cfg.expert_hidden, self.out)
+        )
+
+    def forward(self, vectors_ND: Tensor) -> Tensor:
+        return self.layers(vectors_ND)  # type: ignore[no-any-return]
+
+
 class MixtureOfExperts(nn.Module):
     """n experts d -> h -> a under a softmax gate (T 3.3; the counts are not given there).
 
@@ -60,7 +75,12 @@ class MixtureOfExperts(nn.Module):
         return torch.addmm(share @ self.bias, hidden.flatten(1), self.second)
 
 
-ADAPTERS: dict[str, Callable[[int, Model], nn.Module]] = {"raw": Raw, "linear": Projection, "moe": MixtureOfExperts}
+ADAPTERS: dict[str, Callable[[int, Model], nn.Module]] = {
+    "raw": Raw,
+    "linear": Projection,
+    "mlp": TwoLayers,
+    "moe": MixtureOfExperts,
+}
 
 
 class Adapter(nn.Module):

@@ -60,7 +60,14 @@ class Recommender(nn.Module):
         self.rate = nn.Parameter(torch.randn(RATE_BINS, model.embedding) * 0.02) if model.rate_feature else None
         extra = (model.embedding if model.rate_feature else 0) + 2 * self.adapted_similar
         extra += (sizes.levels + 4) * self.similar
-        shape = Shape(user=self.user.out, item=self.item.out, rating=rating, extra=extra, near=self.similar)
+        shape = Shape(
+            user_parts=self.user.parts,
+            item_parts=self.item.parts,
+            rating=rating,
+            levels=sizes.levels,
+            extra=extra,
+            near=self.similar,
+        )
         self.backbone = backbone(model.backbone)(shape, model)
 
     def forward(self, batch: Batch, world: World) -> Output:
@@ -115,14 +122,15 @@ class Side(nn.Module):
         width = sizes.item_vector if item else sizes.user_vector
         self.adapter = Adapter(width, model) if uses.adapts(cfg, side) else None
         self.projection = None
-        self.out = model.embedding + self.fields.out
+        parts = [model.embedding]
         if self.adapter is not None and self.injection == "add":
             self.projection = nn.Linear(self.adapter.out, model.embedding, bias=False)
         elif self.adapter is not None and self.injection == "replace":
-            self.out += self.adapter.out
+            parts.append(self.adapter.out)
+        self.parts = (*parts, *([self.fields.out] if self.fields.out else []))  # widths, in the order of forward's
 
     def forward(self, entities: Entities, ids: Tensor | None, salt: int) -> tuple[Tensor, Tensor | None]:
-        """(N, out) representations and (N, a) adapted vectors of the ids, or of all entities."""
+        """(N, sum of parts) representations and (N, a) adapted vectors of the ids, or of all entities."""
         rows = entities.rows if ids is None else entities.rows[ids]
         own = self.ids(rows, salt)
         adapted = self.adapted(entities, ids)
@@ -135,6 +143,8 @@ class Side(nn.Module):
 
     def adapted(self, entities: Entities, ids: Tensor | None) -> Tensor | None:
         """(N, a) adapted vectors; None without an adapter."""
+        if self.adapter is not None and entities.adapted is not None:
+            return entities.adapted if ids is None else functional.embedding(ids, entities.adapted)
         if self.adapter is None or entities.vectors is None or entities.text is None:
             return None
         text = entities.text if ids is None else entities.text[ids]

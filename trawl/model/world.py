@@ -42,6 +42,7 @@ class Entities:
     vectors: Frozen | None = None  # (n + 1, d)
     text: Tensor | None = None  # (n + 1,) bool: has a text, so its vector means something
     near: Tensor | None = None  # (n + 1, s) unit rows of the PCA of the vectors; zero without text
+    adapted: Tensor | None = None  # (n + 1, a) outputs of the trained adapter, instead of the vectors
 
     @property
     def count(self) -> int:

@@ -8,17 +8,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trawl.report.doubts import Collector, Crowded, Unlinked
 from trawl.report.record import Record, Variant, share
 
 _BINS = 40
-_DOUBTS = 8
+_DOUBTS = 12
 _ROWS = 4096  # texts are among the columns
 _COLUMNS = ["item", "rank", "entity_id", "similarity", "method", "ties"]
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A link that is worth a look: tied with others, of low similarity, or known to be wrong."""
+    """A link that is worth a look: known to be wrong, tied with others, of another year, or of low similarity."""
 
     title: str
     year: int | None
@@ -26,6 +27,7 @@ class Doubt:
     entity_id: str
     similarity: float | None
     ties: int
+    apart: int | None  # years between item and entity, None where one is not known
     verdict: str  # "right", "wrong", or "" where the truth is not known
 
 
@@ -56,6 +58,11 @@ class Links:
     accuracy: Accuracy | None
     doubts: tuple[Doubt, ...]
     threshold: float
+    apart: int | None  # linked items whose entity names another year; None where there are too many to compare
+    shared: int  # entities that several items are linked to
+    counted_all: bool  # whether every link went into `shared`
+    unlinked: tuple[Unlinked, ...]
+    crowded: tuple[Crowded, ...]
 
     @property
     def coverage(self) -> float | None:
@@ -73,6 +80,7 @@ def links(record: Record) -> Links | None:
     truth = record.beside(knowledge, "truth")
     judged = np.zeros(3, dtype=np.int64)
     suspects: list[dict[str, Any]] = []
+    collector = Collector(record)
     for table in record.batches(knowledge, [*_COLUMNS, "text"], _ROWS):
         rows = table.filter(pc.equal(table.column("rank"), 0))
         found = rows.filter(pc.not_equal(rows.column("method"), "none"))
@@ -85,7 +93,7 @@ def links(record: Record) -> Links | None:
             known = ~np.isnan(right)
             there = rows.column("entity_id").is_valid().to_numpy()
             judged += np.array([known.sum(), (known & there).sum(), np.nansum(right * there)], dtype=np.int64)
-        suspects = _doubtful(suspects, rows, right)
+        suspects = _doubtful(suspects, rows, right, collector.see(rows))
     return Links(
         items=items,
         linked=linked,
@@ -97,6 +105,11 @@ def links(record: Record) -> Links | None:
         accuracy=Accuracy(*(int(n) for n in judged)) if truth else None,
         doubts=_named(record, suspects),
         threshold=float(record.setting(knowledge, "linking.threshold")),
+        apart=collector.apart if collector.ids is not None else None,
+        shared=collector.shared(),
+        counted_all=collector.complete,
+        unlinked=collector.near_misses(),
+        crowded=collector.crowded(record.batches(knowledge, ["item", "rank", "entity_id"])),
     )
 
 
@@ -133,24 +146,30 @@ def _pair(items: pa.Array | pa.ChunkedArray, ids: pa.Array | pa.ChunkedArray) ->
 
 
 def _doubtful(
-    suspects: list[dict[str, Any]], rows: pa.Table, right: npt.NDArray[np.float64] | None
+    suspects: list[dict[str, Any]],
+    rows: pa.Table,
+    right: npt.NDArray[np.float64] | None,
+    apart: npt.NDArray[np.float64],
 ) -> list[dict[str, Any]]:
-    """The worst links so far: known to be wrong first, then tied ones, then those of low similarity."""
+    """The worst links so far: known to be wrong first, then tied ones, of another year, of low similarity."""
     verdict = np.full(rows.num_rows, np.nan) if right is None else right
-    rows = rows.select(_COLUMNS).append_column("right", pa.array(verdict))
+    rows = rows.select(_COLUMNS).append_column("right", pa.array(verdict)).append_column("apart", pa.array(apart))
     rows = rows.filter(pc.not_equal(rows.column("method"), "none"))
     wrong, tied = pc.equal(rows.column("right"), 0.0), pc.greater(rows.column("ties"), 0)
-    near = rows.filter(pc.or_(pc.or_(wrong, tied), pc.less(rows.column("similarity"), 1.0)))
+    far = pc.greater(rows.column("apart"), 0.0)
+    near = rows.filter(pc.or_(pc.or_(wrong, tied), pc.or_(far, pc.less(rows.column("similarity"), 1.0))))
     order = [("right", "ascending"), ("similarity", "ascending"), ("item", "ascending")]  # NaN comes last
     worst = near.take(pc.sort_indices(near, order)[:_DOUBTS]).to_pylist()
     tied_only = near.filter(pc.greater(near.column("ties"), 0)).slice(0, _DOUBTS).to_pylist()
-    unique = {row["item"]: row for row in [*suspects, *worst, *tied_only]}
+    far_only = near.filter(pc.greater(near.column("apart"), 0.0)).slice(0, _DOUBTS).to_pylist()
+    unique = {row["item"]: row for row in [*suspects, *worst, *tied_only, *far_only]}
     ordered = sorted(unique.values(), key=lambda r: (r["right"] != 0, -(r["ties"] > 0), r["similarity"], r["item"]))
     wrongs = [r for r in ordered if r["right"] == 0][: _DOUBTS // 2]
     rest = [r for r in ordered if r["right"] != 0]
     ties = [r for r in rest if r["ties"] > 0][: _DOUBTS // 4]
-    others = [r for r in rest if r["ties"] == 0]
-    return (wrongs + ties + others)[:_DOUBTS]
+    dated = [r for r in rest if r["ties"] == 0 and r["apart"] > 0][: _DOUBTS // 4]
+    others = [r for r in rest if r["ties"] == 0 and r not in dated]
+    return (wrongs + ties + dated + others)[:_DOUBTS]
 
 
 def _named(record: Record, suspects: list[dict[str, Any]]) -> tuple[Doubt, ...]:
@@ -164,6 +183,7 @@ def _named(record: Record, suspects: list[dict[str, Any]]) -> tuple[Doubt, ...]:
             entity_id=r["entity_id"],
             similarity=r["similarity"],
             ties=r["ties"],
+            apart=None if np.isnan(r["apart"]) else int(r["apart"]),
             verdict={1.0: "right", 0.0: "wrong"}.get(r["right"], ""),
         )
         for r in suspects

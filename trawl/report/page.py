@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trawl.config import flat
-from trawl.report import behaviour, hubs, links, outcome, plots, texts
+from trawl.report import behaviour, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
 from trawl.report.record import Record
 from trawl.store import Store
 
@@ -20,14 +20,14 @@ _MINUTE, _HOUR, _KIB = 60, 3600, 1024
 
 
 def build(store: Store, run: str) -> str:
-    """Write `<store>/runs/<run>/report.html` anew and return its path.
+    """Write `<store>/runs/<run>/report.html` anew and return its path or URI.
 
     Whatever of the run exists is shown. Raises AskedWrongly for a run that does not exist, ArtifactError for a table
     that is broken.
     """
     record = Record(store, run)
     store.write_text(_render(_contents(record)), "runs", run, "report.html")
-    return store.path("runs", run, "report.html")
+    return store.where("runs", run, "report.html")
 
 
 def _contents(record: Record) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def _contents(record: Record) -> dict[str, Any]:
     linked = links.links(record)
     mined = hubs.hubs(record)
     courses = outcome.curves(record)
+    counted = tokens.tokens(record)
     results = outcome.results(record)
     stages = outcome.stages(record)
     return {
@@ -48,10 +49,13 @@ def _contents(record: Record) -> dict[str, Any]:
         "links": linked,
         "similarity": plots.similarity(linked) if linked else None,
         "answers": texts.answers(record),
-        "examples": texts.examples(record),
+        "tokens": counted,
+        "spreads": [p for side in ("into", "out") if (p := plots.spreads(counted, side))],
+        "knowledge": knowledge.knowledge(record),
         "vectors": texts.vectors(record),
         "hubs": mined,
         "in_degrees": plots.in_degrees(mined),
+        "neighbours": neighbours.neighbours(record),
         "models": courses,
         "curves": plots.training(courses),
         "stages": stages,
@@ -99,11 +103,16 @@ def _value(value: Any) -> str:
 
 
 def _render(contents: Mapping[str, Any]) -> str:
+    return render("page.html", contents)
+
+
+def render(template: str, contents: Mapping[str, Any], folder: Path = _HERE) -> str:
+    """A page from a template of ours, what it shows escaped; its macros and style are at hand in any folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     pages = Environment(
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader([folder, _HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -121,7 +130,7 @@ def _render(contents: Mapping[str, Any]) -> str:
         "value": _value,
     }
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # our own file, nothing of outside in it
-    return pages.get_template("page.html").render(contents, style=style)
+    return pages.get_template(template).render(contents, style=style)
 
 
 def _readable(value: Any) -> Any:

@@ -13,12 +13,13 @@ import numpy as np
 from trawl.report.hubs import Hubs
 from trawl.report.links import Links
 from trawl.report.outcome import Curve, Results
+from trawl.report.tokens import EDGES, Spread, Tokens, used
 
 _LIGHT = {"ink": "#3d4652", "faint": "#d7dce2", "one": "#1f6f8b", "two": "#c8553d"}
 _DARK = {"ink": "#c6ced8", "faint": "#3a424d", "one": "#5fb3cf", "two": "#ef8f76"}
 # Colours that the colour-blind tell apart (Wong, Nature Methods 2011), of middle lightness for both schemes.
 _CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#8a8a8a", "#a6761d", "#66a61e")
-_LONG = 24  # characters of an arm's name in a picture
+_LONG = 40  # characters of an arm's name in a picture
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Picture:
 Draw = Callable[[Any, dict[str, str]], None]
 
 
-def _picture(draw: Draw, alt: str, caption: str, size: tuple[float, float] = (4.6, 3.0)) -> Picture:
+def picture(draw: Draw, alt: str, caption: str, size: tuple[float, float] = (4.6, 3.0)) -> Picture:
+    """Draw on matplotlib axes of that size in inches; `draw` takes the axes and the colours ink, faint, one, two."""
     svg = _svg(draw, _LIGHT, size)
     dark = svg
     for name, colour in _LIGHT.items():  # drawing twice would take twice as long
@@ -59,7 +61,7 @@ def _svg(draw: Draw, colours: dict[str, str], size: tuple[float, float]) -> str:
     )
     style = {
         **ink,
-        "font.size": 9,
+        "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "grid.color": colours["faint"],
@@ -100,7 +102,7 @@ def differences(results: Results, part: str = "all") -> Picture | None:
     words = "; ".join(f"{r.arm} {_words(r.differences[part])}" for r in rows)
     alt = f"Difference of test AUC{of} from {results.reference} with 95 % intervals: {words}."
     caption = f"Difference of test AUC{of} from {results.reference}. Hollow: the interval includes 0."
-    return _picture(draw, alt, caption, (5.6, 1.1 + 0.32 * len(rows)))
+    return picture(draw, alt, caption, (5.0, 1.1 + 0.32 * len(rows)))
 
 
 def _words(found: Any) -> str:
@@ -143,7 +145,7 @@ def similarity(links: Links) -> Picture | None:
         f"{int(links.counts[-1]):,} items at {links.edges[-2]:.3f} or more; the threshold is {links.threshold:g}."
     )
     caption = "Similarity of each item's best candidate; dashed: the threshold."
-    return _picture(draw, alt, caption)
+    return picture(draw, alt, caption)
 
 
 def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
@@ -168,7 +170,44 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
 
     words = "; ".join(f"{h.kind}s: the first serves {int(h.degrees[0]):,} of {h.anchors:,} anchors" for h in some)
     alt = f"Number of anchors that each partner serves, by rank of the partner. {words}."
-    return _picture(draw, alt, "In-degree of the first positives; a steep left end means few hubs serve many anchors.")
+    return picture(draw, alt, "In-degree of the first positives; a steep left end means few hubs serve many anchors.")
+
+
+def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
+    """Histogram of the tokens that went in (`into`) or came out (`out`), a line for each version of the answers."""
+    some: dict[bytes, tuple[list[Tokens], Spread]] = {}  # versions that are spread alike share a line
+    for one in found:
+        spread = one.into if side == "into" else one.out
+        if spread.largest:
+            some.setdefault(one.kind.encode() + spread.counts.tobytes(), ([], spread))[0].append(one)
+    if not some:
+        return None
+    words = {"into": "tokens of a prompt", "out": "tokens of an answer"}[side]
+    first, last = used([s for _, s in some.values()])
+
+    def draw(axes: Any, colours: dict[str, str]) -> None:
+        for number, (alike, spread) in enumerate(some.values()):
+            line = ("-", "--", ":")[number // len(_CYCLE) % 3]
+            axes.stairs(
+                spread.counts[first : last + 1],
+                np.append(EDGES, 2 * EDGES[-1])[first : last + 2],
+                color=_CYCLE[number % len(_CYCLE)],
+                linestyle=line,
+                label=_plain(_alike(alike)),
+            )
+        axes.set_xscale("log", base=2)
+        _whole_numbers(axes.xaxis)
+        axes.set_xlabel(f"{words} (log)")
+        axes.set_ylabel("rows")
+        axes.set_ylim(top=axes.get_ylim()[1] * (1.1 + 0.12 * len(some)))  # room for the legend above the lines
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+    said = "; ".join(f"{_alike(a)}: half up to {s.median:,}, at most {s.largest:,}" for a, s in some.values())
+    return picture(draw, f"Histogram of {words}. {said}.", f"{words[0].upper()}{words[1:]}, by rows.")
+
+
+def _alike(found: Sequence[Tokens]) -> str:
+    return f"{found[0].kind}s, {' and '.join(t.source for t in found)}"
 
 
 _TITLES = {
@@ -208,10 +247,10 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(_TITLES[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=7, ncols=1 + (len(shown) > 6))
+        axes.legend(frameon=False, fontsize=8, ncols=1 + (len(shown) > 6))
 
     words = "; ".join(f"{c.arm}, repetition {c.repetition}: {_ends(_values(c, name))}" for c in some[:20])
-    return _picture(
+    return picture(
         draw, f"{_TITLES[name]} by epoch. {words}.", f"{_TITLES[name][0].upper()}{_TITLES[name][1:]} by epoch."
     )
 

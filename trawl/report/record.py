@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from trawl.config import flat
 from trawl.errors import ArtifactError, AskedWrongly
+from trawl.schemas import CONTRACTS
 from trawl.store import Manifest, Store
 
 _BATCH = 65536
@@ -100,14 +101,15 @@ class Record:
 
     def part(self, variant: Variant, number: int, columns: Sequence[str], rows: int = _BATCH) -> Iterator[pa.Table]:
         """The rows of one part, so many at a time."""
-        path = self.store.path(variant.artifact, variant.fingerprint, variant.manifest.parts[number].path)
+        names = (variant.artifact, variant.fingerprint, variant.manifest.parts[number].path)
         try:
-            with self.store.fs.open_input_file(path) as source:
+            with self.store.fs.open_input_file(self.store.path(*names)) as source:
                 for batch in pq.ParquetFile(source).iter_batches(batch_size=rows, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
         except (OSError, pa.ArrowException) as error:
             raise ArtifactError(
-                f"{path}: cannot be read ({error}); remove {variant.artifact}/{variant.fingerprint} and run again"
+                f"{self.store.where(*names)}: cannot be read ({error}); "
+                f"remove {variant.artifact}/{variant.fingerprint} and run again"
             ) from None
 
     def pick(self, variant: Variant | None, key: str, wanted: Sequence[Any], columns: Sequence[str]) -> dict[Any, Any]:
@@ -117,7 +119,7 @@ class Record:
         if variant is None or not keys:
             return out
         for number, part in enumerate(variant.manifest.parts):
-            numeric = isinstance(keys[0], int) and key == _first_key(variant.artifact)
+            numeric = isinstance(keys[0], int) and key == CONTRACTS[variant.artifact].key[0]
             if numeric and not any(part.first <= k <= part.last for k in keys):
                 continue
             for table in self.part(variant, number, [key, *columns], _TEXT_BATCH if numeric else _BATCH):
@@ -125,6 +127,19 @@ class Record:
                 for row in found.to_pylist(maps_as_pydicts="lossy"):
                     out.setdefault(row[key], row)
         return out
+
+    def rows(self, variant: Variant, key: str, wanted: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        """All rows of a few wanted indexes of the table's first key column; parts without any are not read."""
+        keys = pa.array(np.sort(wanted))
+        found = []
+        for number, part in enumerate(variant.manifest.parts):
+            if not ((wanted >= part.first) & (wanted <= part.last)).any():
+                continue
+            for table in self.part(variant, number, [key, *columns]):
+                found.append(table.filter(pc.is_in(table.column(key), keys)))
+        schema = CONTRACTS[variant.artifact].schema
+        empty = pa.schema([schema.field(name) for name in (key, *columns)]).empty_table()
+        return pa.concat_tables(found) if found else empty
 
     def counts(self, variant: Variant, columns: Sequence[str]) -> dict[tuple[Any, ...], int]:
         """How often each combination of values of some columns stands in a table; for columns of few values."""
@@ -144,12 +159,6 @@ class Record:
                 out = np.pad(out, (0, len(found) - len(out)))
             out += found
         return out
-
-
-def _first_key(artifact: str) -> str:
-    from trawl.schemas import CONTRACTS
-
-    return CONTRACTS[artifact].key[0]
 
 
 def _defined(comparison: Mapping[str, Any]) -> bool:

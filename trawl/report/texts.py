@@ -1,17 +1,12 @@
-"""Numbers of extraction and encoding: statuses, tokens, cuts, examples to read, what the encoder saw."""
+"""Numbers of extraction and encoding: statuses, tokens, cuts, what the encoder saw."""
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.report.record import Record, Variant, share, whose
 from trawl.schemas import STATUSES
-
-_EXAMPLES = 4
-_ROWS = 256  # of the first part: where the examples come from
 
 
 @dataclass(frozen=True)
@@ -34,16 +29,6 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Example:
-    """What went in and what came out for one item or user."""
-
-    kind: str
-    name: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
 class Vectors:
     """One version of item_embeddings or user_embeddings."""
 
@@ -57,8 +42,8 @@ class Vectors:
     tokens_there: int
 
     @property
-    def read(self) -> float | None:
-        return share(self.tokens_read, self.tokens_there)
+    def unread(self) -> float | None:
+        return share(self.tokens_there - self.tokens_read, self.tokens_there)
 
 
 def source_of(record: Record, variant: Variant) -> str:
@@ -113,64 +98,6 @@ def _prompts(record: Record, kind: str, variant: Variant) -> Counter[str]:
         sums["cut_rows"] += int(pc.sum(pc.greater(table.column("cut"), 0)).as_py() or 0)
         sums["kept"] += pc.sum(pc.list_flatten(table.column("kept"))).as_py() or 0
     return sums
-
-
-def examples(record: Record) -> list[Example]:
-    """A few items and users of the first part, text beside answer; of the source that changes the texts most."""
-    out = []
-    for kind in ("item", "user"):
-        found = record.variants(f"{kind}_answers")
-        order = ("extracted", "given", "raw")
-        known = [v for v in found if source_of(record, v) in order]
-        if known:
-            best = min(known, key=lambda v: order.index(source_of(record, v)))
-            out += _item_examples(record, best) if kind == "item" else _user_examples(record, best)
-    return out
-
-
-def _some(record: Record, variant: Variant, count: int) -> list[dict[str, Any]]:
-    """Rows with text from the head of the first part, evenly spread."""
-    for number in range(min(1, len(variant.manifest.parts))):
-        for table in record.part(variant, number, ["entity", "text"], _ROWS):
-            rows = table.filter(pc.greater(pc.utf8_length(table.column("text")), 0))
-            step = max(1, rows.num_rows // count)
-            return list(rows.take(pa.array(range(0, rows.num_rows, step)[:count], pa.int64())).to_pylist())
-    return []
-
-
-def _item_examples(record: Record, variant: Variant) -> list[Example]:
-    rows = _some(record, variant, _EXAMPLES)
-    wanted = [r["entity"] for r in rows]
-    titles = record.pick(record.first("items"), "item", wanted, ["title"])
-    texts = record.pick(record.beside(variant, "item_texts"), "item", wanted, ["text"])
-    return [
-        Example(
-            kind="item",
-            name=titles.get(r["entity"], {}).get("title", f"item {r['entity']}"),
-            before=texts.get(r["entity"], {}).get("text") or "",
-            after=r["text"],
-        )
-        for r in rows
-    ]
-
-
-def _user_examples(record: Record, variant: Variant) -> list[Example]:
-    rows = _some(record, variant, _EXAMPLES // 2)
-    prompts = record.pick(record.beside(variant, "user_prompts"), "entity", [r["entity"] for r in rows], ["items"])
-    cited = {entity: row["items"] for entity, row in prompts.items()}
-    wanted = [item for items in cited.values() for item in items]
-    titles = record.pick(record.first("items"), "item", wanted, ["title"])
-    named = {
-        entity: "\n".join(titles[i]["title"] if i in titles else f"item {i}" for i in items)
-        for entity, items in cited.items()
-    }
-    ids = record.pick(record.first("users"), "user", [r["entity"] for r in rows], ["user_id"])
-    return [
-        Example(
-            kind="user", name=f"user {ids[r['entity']]['user_id']}", before=named.get(r["entity"], ""), after=r["text"]
-        )
-        for r in rows
-    ]
 
 
 def vectors(record: Record) -> list[Vectors]:

@@ -13,11 +13,9 @@ import torch
 
 from trawl.config import Config
 from trawl.model import uses
-from trawl.model.features import RATE_BINS
+from trawl.model.lexicon import Array, Ints, Lexicon, levels_of, ranges, rate_bins
 from trawl.model.world import Batch, Pairs, Seen
-from trawl.training.corpus import Array, Lexicon, Tables, levels_of
-
-Ints = npt.NDArray[np.int64]
+from trawl.training.corpus import Tables
 
 
 @dataclass(frozen=True)
@@ -117,20 +115,6 @@ class Behaviour:
         items = self.seen_items[ranges(self.seen_start[:, distinct].reshape(-1), sizes)]
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         return Seen(*(torch.from_numpy(np.asarray(a, dtype=np.int64)) for a in (items, offsets, bag)))
-
-
-def rate_bins(liked: Array, count: Array) -> Ints:
-    """Bin 1..13 of liked / count; 0 where nothing was counted."""
-    share = liked / np.maximum(count, 1)
-    bins = np.minimum((share * (RATE_BINS - 1)).astype(np.int64), RATE_BINS - 2) + 1
-    return np.asarray(np.where(count > 0, bins, 0))
-
-
-def ranges(starts: Array, sizes: Array) -> Ints:
-    """start, start + 1, ... of each range, one range after another."""
-    ends = np.cumsum(sizes)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.asarray(np.arange(total) + np.repeat(starts - (ends - sizes), sizes), dtype=np.int64)
 
 
 def epoch_batches(count: int, size: int, seed: int, epoch: int, first: int = 0) -> Iterator[tuple[int, Ints]]:

@@ -4,35 +4,21 @@
 vectors, principal axes. `build_world` then codes all entities with it, the same way for training and for scoring.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from trawl.config import Config
 from trawl.model import similarity, uses
-from trawl.model.features import UNKNOWN_VALUE
-from trawl.model.recommender import Sizes
-from trawl.model.world import Entities, Frozen, World
+from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes, frozen, rows_of
+from trawl.model.world import Entities, World
 
-Array = npt.NDArray[Any]
-_VALUES = 32  # most values of a field that are read per entity
 _LEVELS = 16  # most rating levels; finer scales are cut at quantiles
 _PCA_ROWS = 200_000  # most vectors that the principal axes are computed from
-
-
-@dataclass(frozen=True, kw_only=True)
-class Knowledge:
-    """Frozen vectors of one side."""
-
-    matrix: Array  # (n + 1, d) float16, row = index, may be memory-mapped
-    text: Array  # (n + 1,) bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,31 +43,6 @@ class Tables:
     @property
     def items(self) -> int:
         return len(self.item_fields)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lexicon:
-    """What was learned about the data before training; part of the bundle."""
-
-    user_fields: dict[str, list[str]]  # field -> values seen in training, sorted; code = place + 2
-    item_fields: dict[str, list[str]]
-    levels: list[float]  # smallest rating of each level
-    users: Array  # indexes of the vocabulary, ascending; row = place + 1
-    items: Array
-    centre: dict[uses.Side, Array] = field(default_factory=dict)
-    scale: dict[uses.Side, float] = field(default_factory=dict)
-    axes: tuple[Array, Array] | None = None  # mean (d,) and principal axes (d, s) of the item vectors
-
-    def sizes(self) -> Sizes:
-        return Sizes(
-            user_rows=len(self.users) + 1,
-            item_rows=len(self.items) + 1,
-            user_fields={k: len(v) + 2 for k, v in self.user_fields.items()},
-            item_fields={k: len(v) + 2 for k, v in self.item_fields.items()},
-            levels=len(self.levels),
-            user_vector=len(self.centre.get("user", ())),
-            item_vector=len(self.centre.get("item", ())),
-        )
 
 
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
@@ -122,85 +83,16 @@ def build_world(tables: Tables, lexicon: Lexicon, dtype: torch.dtype = torch.flo
     )
 
 
-def rows_of(vocabulary: Array, count: int) -> torch.Tensor:
-    """(count + 1,) row of each index; 0 for those outside the vocabulary."""
-    rows = np.zeros(count + 1, dtype=np.int64)
-    rows[vocabulary] = np.arange(1, len(vocabulary) + 1)
-    return torch.from_numpy(rows)
-
-
-def frozen(
-    known: Knowledge | None, lexicon: Lexicon, side: uses.Side, dtype: torch.dtype
-) -> tuple[Frozen | None, torch.Tensor | None, torch.Tensor | None]:
-    """Vectors, has-text and unit rows for the similarity features, as Entities takes them."""
-    if known is None:
-        return None, None, None
-    matrix, text = _tensor(known.matrix), torch.from_numpy(np.ascontiguousarray(known.text))
-    near = None
-    if side == "item" and lexicon.axes is not None:
-        mean, axes = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in lexicon.axes)
-        near = similarity.unit_rows(matrix, text, mean, axes)
-    return Frozen(matrix, torch.from_numpy(lexicon.centre[side]), lexicon.scale[side], dtype), text, near
-
-
-def levels_of(ratings: Array, levels: Sequence[float]) -> npt.NDArray[np.uint8]:
-    """Rating level 1.. of each rating: the last level that begins at or below it."""
-    edges = np.asarray(levels, dtype=np.float32)
-    return np.clip(np.searchsorted(edges, ratings, side="right"), 1, max(1, len(edges))).astype(np.uint8)
-
-
 def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[str, list[str]]:
     """The values of each field that at least `least` entities of `seen` ((n + 1,) bool) have, sorted."""
     found: dict[str, dict[str, int]] = {}
-    for owner, name, value in _entries(fields):
+    for owner, name, value in entries(fields):
         there = pa.array(seen[owner])
         for field_name in pc.unique(name).to_pylist():
             counts = found.setdefault(field_name, {})
             for entry in pc.value_counts(value.filter(pc.and_(pc.equal(name, field_name), there))).to_pylist():
                 counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     return {name: sorted(v for v, n in found[name].items() if n >= least) for name in sorted(found)}
-
-
-def field_codes(fields: pa.ChunkedArray, values: Mapping[str, Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
-    """(n + 1, m) codes of each known field: 0 pads, 1 = unknown or none, then the values in order."""
-    pieces: dict[str, list[tuple[Array, Array]]] = {name: [] for name in values}
-    for owner, name, value in _entries(fields):
-        for field_name, vocabulary in values.items():
-            here = pc.equal(name, field_name)
-            found = pc.index_in(value.filter(here), pa.array(vocabulary, pa.string()))
-            codes = pc.fill_null(found, UNKNOWN_VALUE - 2).to_numpy(zero_copy_only=False).astype(np.int64) + 2
-            pieces[field_name].append((owner[here.to_numpy(zero_copy_only=False)], codes))
-    return {name: _padded(parts, len(fields) + 1) for name, parts in pieces.items()}
-
-
-def _padded(parts: list[tuple[Array, Array]], count: int) -> npt.NDArray[np.int64]:
-    owner = np.concatenate([p[0] for p in parts]) if parts else np.zeros(0, dtype=np.int64)
-    codes = np.concatenate([p[1] for p in parts]) if parts else np.zeros(0, dtype=np.int64)
-    first = np.searchsorted(owner, owner)  # owners ascend
-    place = np.arange(len(owner)) - first
-    keep = place < _VALUES
-    width = int(place[keep].max(initial=0)) + 1
-    out = np.zeros((count, width), dtype=np.int64)
-    out[:, 0] = UNKNOWN_VALUE
-    out[owner[keep], place[keep]] = codes[keep]
-    return out
-
-
-def _entries(fields: pa.ChunkedArray) -> list[tuple[Array, pa.Array, pa.Array]]:
-    """(entity index, field name, value) of every value, chunk by chunk; entities ascend."""
-    out, start = [], 1
-    for chunk in fields.chunks:
-        ends = chunk.offsets.to_numpy()
-        names = chunk.keys.slice(ends[0], ends[-1] - ends[0])
-        lists = chunk.items.slice(ends[0], ends[-1] - ends[0])
-        bounds = lists.offsets.to_numpy()
-        values = lists.values.slice(bounds[0], bounds[-1] - bounds[0])
-        entry_owner = np.repeat(np.arange(start, start + len(chunk)), np.diff(ends))
-        sizes = np.diff(bounds)
-        entry = np.repeat(np.arange(len(names)), sizes)
-        out.append((entry_owner[entry], names.take(pa.array(entry)), values))
-        start += len(chunk)
-    return out
 
 
 def _levels(ratings: Array) -> list[float]:
@@ -227,10 +119,3 @@ def _moments(known: Knowledge, seen: Array) -> tuple[Array, float]:
     centre = total / max(1, len(rows))
     spread = squares / max(1, len(rows)) - float(centre @ centre)
     return centre, float(np.sqrt(len(centre) / spread)) if spread > 1e-12 else 1.0
-
-
-def _tensor(matrix: Array) -> torch.Tensor:
-    """Shares memory with a read-only map: torch warns, but nothing here writes to it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(matrix)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from trawl.config import Config
 from trawl.model import uses
+from trawl.model.bundle import precision
+from trawl.model.lexicon import Array, Ints
 from trawl.model.recommender import Recommender
 from trawl.model.world import Batch, World
 from trawl.training import metrics
-from trawl.training.batches import Behaviour, Ints, Partners, Rows, epoch_batches
-from trawl.training.corpus import Array
+from trawl.training.batches import Behaviour, Partners, Rows, epoch_batches
 from trawl.training.group import Alone, Group
 from trawl.training.losses import JointLoss
 from trawl.training.optimizers import Optimizers
@@ -170,10 +171,6 @@ def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> A
             logit = model(behaviour.batch(rows.take(picks), dtype), world).logit
             out[picks] = torch.sigmoid(logit.double()).numpy()
     return out
-
-
-def precision(cfg: Config) -> torch.dtype:
-    return torch.float64 if cfg.training.precision == "float64" else torch.float32
 
 
 def new_model(sizes: Any, cfg: Config) -> Recommender:

@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.model import uses
+from trawl.model.keys import keys
 from trawl.schemas import TEST, TRAIN, VALID
 from trawl.stage import Stage, Task, Worker, per_part
-from trawl.training.keys import keys
 
 if TYPE_CHECKING:
+    from trawl.model.bundle import Bundle, Catalogue
+    from trawl.model.lexicon import Knowledge, Lexicon
     from trawl.model.recommender import Recommender
-    from trawl.training.bundle import Bundle, Catalogue
-    from trawl.training.corpus import Knowledge, Lexicon, Tables
+    from trawl.training.corpus import Tables
     from trawl.training.loop import Material, Progress
 
 _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
@@ -67,7 +68,7 @@ def tables(inputs: Inputs, cfg: Config) -> "Tables":
 
 
 def _knowledge(inputs: Inputs, side: uses.Side) -> "Knowledge":
-    from trawl.training.corpus import Knowledge
+    from trawl.model.lexicon import Knowledge
 
     name, count = f"{side}_embeddings", inputs.count(_KNOWN[side])
     text = np.zeros(count + 1, dtype=bool)
@@ -84,9 +85,10 @@ def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
 
 
 def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
+    from trawl.model.bundle import precision
     from trawl.training.batches import Behaviour, kept_rows
     from trawl.training.corpus import build_world, learn
-    from trawl.training.loop import Material, precision
+    from trawl.training.loop import Material
 
     whole = tables(inputs, cfg)
     kept = kept_rows(whole)
@@ -111,14 +113,14 @@ def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
     """Fill the folder: model.safetensors, model.json, metrics.json. The test split is not read."""
-    from trawl.training import bundle
+    from trawl.model import bundle
     from trawl.training.loop import new_model
     from trawl.training.trainer import train_here, train_on_ray
 
     alone = cfg.resources.launcher == "task"
     lexicon, found = _learned(inputs, cfg)
     if alone:
-        progress, peak = train_here(new_model(lexicon.sizes(), cfg), found, cfg)
+        progress, peak = train_here(new_model(lexicon.sizes(), cfg), found, cfg, inputs.store, inputs.work)
     else:
         progress, peak = train_on_ray(partial(material, inputs, cfg), cfg, inputs.store, inputs.work)
     bundle.write(
@@ -151,7 +153,7 @@ def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]
 def _catalogue(inputs: Inputs, cfg: Config, lexicon: "Lexicon", found: "Material") -> "Catalogue":
     import torch
 
-    from trawl.training.bundle import Catalogue
+    from trawl.model.bundle import Catalogue
 
     users = inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1))
     known = _knowledge(inputs, "item") if uses.vectors(cfg, "item") else None
@@ -168,9 +170,9 @@ class Predict:
     """Scores the validation and test rows of a part of the samples."""
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
+        from trawl.model.bundle import precision
         from trawl.training.batches import Behaviour, kept_rows
         from trawl.training.corpus import build_world
-        from trawl.training.loop import precision
         from trawl.training.machine import settle
 
         settle(cfg.resources.threads)
@@ -193,7 +195,7 @@ class Predict:
 
 
 def _trained(inputs: Inputs) -> "Bundle":
-    from trawl.training.bundle import CARD, WEIGHTS, parse
+    from trawl.model.bundle import CARD, WEIGHTS, parse
 
     parts = {part.path: part for part in inputs.parts("model")}
     card, weights = (inputs.part_bytes("model", parts[name]).to_pybytes() for name in (CARD, WEIGHTS))

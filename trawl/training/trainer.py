@@ -17,7 +17,9 @@ from trawl.connection import connect
 from trawl.environment import peak_mib
 from trawl.errors import EngineDied
 from trawl.model.recommender import Recommender
+from trawl.stage import EPOCH
 from trawl.store import Store
+from trawl.training import epochs
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
 from trawl.training.machine import settle
@@ -28,10 +30,28 @@ _FAILURES = 2  # times that a worker group may die before the training is given 
 Make = Callable[[], tuple[Recommender, Material]]
 
 
-def train_here(model: Recommender, material: Material, cfg: Config) -> tuple[Progress, float]:
-    """One worker, in this process. Returns the finished progress and the peak memory in MiB."""
+def train_here(
+    model: Recommender, material: Material, cfg: Config, store: Store | None = None, folder: tuple[str, ...] = ()
+) -> tuple[Progress, float]:
+    """One worker, in this process. Returns the finished progress and the peak memory in MiB.
+
+    With a store, the number of finished epochs is noted below `folder` for who watches.
+    """
     settle(cfg.resources.threads)
-    return Training(model, material, cfg).run(), peak_mib()
+    training = Training(model, material, cfg)
+
+    def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
+        if record is None:
+            return
+        if store and folder:
+            _note(training, store, folder)
+        epochs.tell(record)
+
+    return training.run(report), peak_mib()
+
+
+def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
+    store.write_text(f"{len(training.progress.epochs)}/{training.cfg.training.epochs}", *folder, EPOCH)
 
 
 def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
@@ -44,7 +64,7 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
     store.fs.create_dir(storage, recursive=True)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"make": make, "cfg": cfg},
+        train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder},
         scaling_config=ray.train.ScalingConfig(num_workers=cfg.resources.training_workers, use_gpu=False),
         torch_config=TorchConfig(backend="gloo"),
         run_config=ray.train.RunConfig(
@@ -88,6 +108,8 @@ def _worker(settings: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="trawl-") as path:
             torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / _STATE)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+        if record is not None:
+            _note(training, settings["store"], settings["folder"])
 
     training.run(report)
 

@@ -1,16 +1,32 @@
 """The engine seam: what answers prompts. An engine is found by its name in one table."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from trawl.errors import ConfigError
+from trawl.extraction.budget import Spans
 from trawl.extraction.engines.copy import CopyEngine
 from trawl.extraction.engines.extractive import ExtractiveEngine
 from trawl.extraction.engines.seam import Reply, Request
+from trawl.extraction.engines.vllm import KEYS as VLLM_KEYS
+from trawl.extraction.engines.vllm import MODEL, VllmEngine, model_identity
 from trawl.extraction.key_factors import Factor
+from trawl.sections import Extraction
 
-__all__ = ["ENGINES", "CopyEngine", "Engine", "Reply", "Request", "Settings", "label", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "CopyEngine",
+    "Engine",
+    "Reply",
+    "Request",
+    "Settings",
+    "VllmEngine",
+    "keys_of",
+    "label",
+    "make_engine",
+    "models_of",
+]
 
 
 @dataclass(frozen=True)
@@ -18,7 +34,7 @@ class Settings:
     """What an engine is made from."""
 
     factors: tuple[Factor, ...]
-    model: str = ""
+    extraction: Extraction = field(default_factory=Extraction)
 
 
 class Engine(Protocol):
@@ -31,14 +47,27 @@ class Engine(Protocol):
     name: str
     revision: str
 
-    def count(self, text: str) -> int: ...
+    def count(self, text: str) -> int:
+        """Tokens of a text that will stand in a prompt."""
+        ...
+
+    def spans(self, text: str) -> Spans:
+        """Where each of those tokens stands."""
+        ...
+
+    def whole(self, prompt: str) -> int:
+        """Tokens of a whole prompt as it is sent, with what the engine puts around it."""
+        ...
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]: ...
 
 
 ENGINES: dict[str, Callable[[Settings], Engine]] = {
     "extractive": lambda settings: ExtractiveEngine(settings.factors),
+    "vllm": lambda settings: VllmEngine(settings.extraction),
 }
+# Recipe keys, beside the engine's name, that change its token counts or answers.
+_KEYS = {"extractive": (MODEL,), "vllm": VLLM_KEYS}
 
 
 def make_engine(name: str, settings: Settings) -> Engine:
@@ -51,3 +80,13 @@ def make_engine(name: str, settings: Settings) -> Engine:
 def label(engine: Engine) -> str:
     """Name and revision, as they stand in tables and digests."""
     return f"{engine.name}/{engine.revision}"
+
+
+def keys_of(extraction: Extraction) -> tuple[str, ...]:
+    """Dotted recipe keys that change what the engine counts or answers."""
+    return ("extraction.engine", *_KEYS[extraction.engine])
+
+
+def models_of(extraction: Extraction) -> dict[str, str]:
+    """The engine's model by its content: a moved folder is the same model. Raises ConfigError when there is none."""
+    return {MODEL: model_identity(extraction)} if extraction.engine == "vllm" else {}

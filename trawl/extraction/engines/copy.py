@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 
-from trawl.extraction.budget import count_tokens
-from trawl.extraction.engines.seam import Reply, Request
+from trawl.extraction.engines.seam import CountsWords, Reply, Request
 
 
-class CopyEngine:
+class CopyEngine(CountsWords):
     """Concatenates the clipped texts, oldest first (T 3.2.2)."""
 
     name = "copy"
     revision = "1"
-
-    def count(self, text: str) -> int:
-        return count_tokens(text)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         texts = ("\n\n".join(text for text in request.texts if text) for request in requests)

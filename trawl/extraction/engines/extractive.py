@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import zip_longest
 
 from trawl.extraction.budget import TOKEN, count_tokens
-from trawl.extraction.engines.seam import Reply, Request
+from trawl.extraction.engines.seam import CountsWords, Reply, Request
 from trawl.extraction.key_factors import Factor
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9À-Þ])|\n+|(?<=[。！？])")
@@ -48,7 +48,7 @@ class Text:
         self.sentences = [(s, low := s.lower(), _WORDS.findall(low)) for s in split_sentences(text)]
 
 
-class ExtractiveEngine:
+class ExtractiveEngine(CountsWords):
     """The CPU stand-in for a language model: an extractor, not a generator."""
 
     name = "extractive"
@@ -59,9 +59,6 @@ class ExtractiveEngine:
         self.factors = tuple(factors)
         self._finders = [_finder(factor) for factor in self.factors]
         self._read = lru_cache(remembered)(self._read_text)
-
-    def count(self, text: str) -> int:
-        return count_tokens(text)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         return [self._answer(request) for request in requests]

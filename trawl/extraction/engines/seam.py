@@ -1,6 +1,8 @@
-"""What goes into an engine and what comes out."""
+"""What goes into an engine and what comes out, and the counter of engines without a tokenizer."""
 
 from dataclasses import dataclass
+
+from trawl.extraction.budget import Spans, count_tokens, word_spans
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,16 @@ class Reply:
     finished: bool = True
     error: str = ""
     verbatim: bool = False
+
+
+class CountsWords:
+    """The token counts of an engine that has no tokenizer."""
+
+    def count(self, text: str) -> int:
+        return count_tokens(text)
+
+    def spans(self, text: str) -> Spans:
+        return word_spans(text)
+
+    def whole(self, prompt: str) -> int:
+        return count_tokens(prompt)

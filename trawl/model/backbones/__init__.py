@@ -2,9 +2,10 @@
 
 from trawl.errors import ConfigError
 from trawl.model.backbones.base import Backbone
+from trawl.model.backbones.deepfm import DeepFm
 from trawl.model.backbones.din import Din
 
-BACKBONES: dict[str, type[Backbone]] = {"din": Din}
+BACKBONES: dict[str, type[Backbone]] = {"din": Din, "deepfm": DeepFm}
 
 
 def backbone(name: str) -> type[Backbone]:

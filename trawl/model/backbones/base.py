@@ -12,11 +12,20 @@ from trawl.sections import Model
 class Shape:
     """Widths that a backbone is built for."""
 
-    user: int
-    item: int
+    user_parts: tuple[int, ...]  # that a user's representation is the concatenation of
+    item_parts: tuple[int, ...]
     rating: int  # 0: the history carries no ratings
+    levels: int  # of the ratings, without the padding's 0
     extra: int  # of the dense features
     near: bool  # similarities to the history are given
+
+    @property
+    def user(self) -> int:
+        return sum(self.user_parts)
+
+    @property
+    def item(self) -> int:
+        return sum(self.item_parts)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _ALWAYS = (
 
 def keys(cfg: Config) -> tuple[str, ...]:
     """Dotted keys, for Stage.keys and for the bundle."""
-    out = list(_ALWAYS)
+    out = [key for key in _ALWAYS if key != "model.attention" or cfg.model.backbone == "din"]
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
     if uses.knowledge(cfg):
         out += ["model.injection"]
@@ -29,6 +29,8 @@ def keys(cfg: Config) -> tuple[str, ...]:
         out += ["model.adapter_dim"]
     if sides and cfg.model.adapter == "moe":
         out += ["model.experts", "model.expert_hidden"]
+    if sides and cfg.model.adapter == "mlp":
+        out += ["model.expert_hidden"]
     if uses.similarity(cfg):
         out += ["model.similarity", "model.similarity_dim"]
     if uses.adapted_similarity(cfg):

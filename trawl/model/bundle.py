@@ -17,13 +17,12 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from trawl.config import Config
+from trawl.digests import digest_bytes, digest_json
 from trawl.errors import ArtifactError, ConfigError
 from trawl.model import uses
+from trawl.model.keys import keys
+from trawl.model.lexicon import Array, Lexicon
 from trawl.model.recommender import Recommender
-from trawl.store import digest_bytes, digest_json
-from trawl.training.corpus import Lexicon
-from trawl.training.keys import keys
-from trawl.training.loop import precision
 
 FORMAT, VERSION = "trawl-model", 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -55,30 +54,47 @@ class Bundle:
         return model.eval()
 
 
+def precision(cfg: Config) -> torch.dtype:
+    """Of all parameters and dense features."""
+    return torch.float64 if cfg.training.precision == "float64" else torch.float32
+
+
 def write(bundle: Bundle, folder: Path) -> None:
     """Write both files."""
-    data = pack_tensors({name: tensor.contiguous() for name, tensor in _tensors(bundle).items()})
+    data = packed(_tensors(bundle))
     (folder / WEIGHTS).write_bytes(data)
+    card = card_of(bundle) | {"format": FORMAT, "version": VERSION, "tensors": digest_bytes(data)}
+    card["vocabularies"] |= {"users": bundle.catalogue.users, "items": bundle.catalogue.items}
+    (folder / CARD).write_bytes(sealed(card))
+
+
+def card_of(bundle: Bundle) -> dict[str, Any]:
+    """What the model is, as plain data: config, sizes, vocabularies of field values, fingerprints of its inputs."""
     lexicon, cfg = bundle.lexicon, bundle.cfg
-    card = {
-        "format": FORMAT,
-        "version": VERSION,
+    return {
         "config": {key: cfg.get(key) for key in sorted(keys(cfg))},
         "knowledge": uses.knowledge(cfg),
         "sizes": lexicon.sizes().plain(),
         "vocabularies": {
-            "users": bundle.catalogue.users,
-            "items": bundle.catalogue.items,
             "user_fields": lexicon.user_fields,
             "item_fields": lexicon.item_fields,
             "levels": lexicon.levels,
         },
         "scale": dict(lexicon.scale),
         "fingerprints": dict(bundle.fingerprints),
-        "tensors": digest_bytes(data),
     }
-    card["digest"] = digest_json(card)
-    (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file's bytes."""
+    data: bytes = pack_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return data
+
+
+def sealed(card: Mapping[str, Any]) -> bytes:
+    """A card's file, with its own digest."""
+    whole = dict(card) | {"digest": digest_json(dict(card))}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
 
 def read(folder: Path) -> Bundle:
@@ -91,17 +107,10 @@ def read(folder: Path) -> Bundle:
 
 def parse(card_bytes: bytes, data: bytes, where: str) -> Bundle:
     """The bundle of two files' bytes. Raises ArtifactError as `read` does."""
-    card = _card(card_bytes, f"{where}/{CARD}")
-    if digest_bytes(data) != card["tensors"]:
-        raise ArtifactError(f"{where}/{WEIGHTS}: is not the file that {CARD} was written for; take both from one model")
-    tensors = parse_tensors(data)
+    card = unsealed(card_bytes, f"{where}/{CARD}", FORMAT, VERSION)
+    tensors, cfg = tensors_of(data, card, where), config_of(card, where)
     vocabularies = card["vocabularies"]
-    try:
-        cfg = Config().override(*card["config"].items())
-        cfg = cfg.override(("extraction.source", "extracted" if card["knowledge"] else "none"))
-    except ConfigError as error:
-        raise ArtifactError(f"{where}/{CARD}: {error}; load it with the trawl that wrote it") from None
-    lexicon = _lexicon(card, tensors)
+    lexicon = lexicon_of(card, tensors, tensors["lexicon.users"].numpy())
     catalogue = Catalogue(
         users=vocabularies["users"],
         items=vocabularies["items"],
@@ -113,15 +122,33 @@ def parse(card_bytes: bytes, data: bytes, where: str) -> Bundle:
     return Bundle(cfg=cfg, lexicon=lexicon, weights=weights, catalogue=catalogue, fingerprints=card["fingerprints"])
 
 
-def _card(data: bytes, where: str) -> dict[str, Any]:
+def tensors_of(data: bytes, card: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The tensors of the file that the card was written for. Raises ArtifactError for any other."""
+    if digest_bytes(data) != card["tensors"]:
+        raise ArtifactError(f"{where}/{WEIGHTS}: is not the file that {CARD} was written for; take both from one model")
+    tensors: dict[str, Tensor] = parse_tensors(data)
+    return tensors
+
+
+def config_of(card: Mapping[str, Any], where: str) -> Config:
+    """The recipe as far as the model depends on it. Raises ArtifactError for keys of another trawl."""
+    try:
+        cfg = Config().override(*card["config"].items())
+        return cfg.override(("extraction.source", "extracted" if card["knowledge"] else "none"))
+    except ConfigError as error:
+        raise ArtifactError(f"{where}/{CARD}: {error}; load it with the trawl that wrote it") from None
+
+
+def unsealed(data: bytes, where: str, kind: str, version: int) -> dict[str, Any]:
+    """The card of a file's bytes. Raises ArtifactError for none, an altered one, another format or version."""
     try:
         card: dict[str, Any] = json.loads(data)
         found = (card["format"], card["version"])
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(f"{where}: is no model card; point to a folder that the model stage filled") from None
-    if found != (FORMAT, VERSION):
+    if found != (kind, version):
         raise ArtifactError(
-            f"{where}: is {found[0]} version {found[1]}, this trawl reads {FORMAT} version {VERSION}; "
+            f"{where}: is {found[0]} version {found[1]}, this trawl reads {kind} version {version} here; "
             "use the trawl that wrote it or train again"
         )
     digest = card.pop("digest", None)
@@ -144,14 +171,15 @@ def _tensors(bundle: Bundle) -> dict[str, Tensor]:
     return out
 
 
-def _lexicon(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lexicon:
+def lexicon_of(card: Mapping[str, Any], tensors: Mapping[str, Tensor], users: Array) -> Lexicon:
+    """`users`: indexes of the user vocabulary."""
     words = card["vocabularies"]
     axes = (tensors["lexicon.mean"].numpy(), tensors["lexicon.axes"].numpy()) if "lexicon.axes" in tensors else None
     return Lexicon(
         user_fields=words["user_fields"],
         item_fields=words["item_fields"],
         levels=words["levels"],
-        users=tensors["lexicon.users"].numpy(),
+        users=users,
         items=tensors["lexicon.items"].numpy(),
         centre={s: tensors[f"lexicon.centre.{s}"].numpy() for s in uses.SIDES if f"lexicon.centre.{s}" in tensors},
         scale=card["scale"],

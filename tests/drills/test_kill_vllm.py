@@ -1,0 +1,174 @@
+"""vLLM's engine process killed, once and by the same prompt each time; the driver killed and its engine with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+import small
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
+from tiny_model import make_tiny_qwen2
+
+from trawl.extraction.cache import AnswerCache
+from trawl.inputs import Inputs
+from trawl.runs import Run
+from trawl.store import Store
+
+SETTINGS = (
+    *small.SETTINGS,
+    "data.synthetic.items=300",
+    "data.synthetic.users=200",
+    "resources.executor=ray",
+    "resources.engine_rows=4",
+    "extraction.engine=vllm",
+    "extraction.max_prompt_tokens=2048",
+    "extraction.max_answer_tokens=16",
+    "extraction.failure_limit=0.2",
+)
+PATIENCE = 300.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_qwen2(tmp_path_factory.mktemp("tiny"))
+
+
+def command(folder: Path, model: Path, until: str = "item_answers") -> list[str]:
+    recipe = folder / "empty.toml"
+    recipe.touch()
+    words = [w for s in SETTINGS if not s.startswith("name=") for w in ("--set", s)]
+    words += ["--set", f"extraction.model={model}", "--until", until]
+    return [
+        sys.executable,
+        "-m",
+        "trawl.cli",
+        "run",
+        str(recipe),
+        "--store",
+        str(folder / "store"),
+        "--name",
+        "r",
+        *words,
+    ]
+
+
+@contextmanager
+def started(words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A run in a session of its own, of which nothing is left at the end."""
+    process = subprocess.Popen(
+        words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    _, err = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, err
+
+
+def engines(driver: int) -> list[psutil.Process]:
+    """vLLM's engine processes below a driver."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(driver).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if "EngineCore" in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
+
+
+def until(what: Callable[[], Any], process: subprocess.Popen[str] | None = None, pause: float = 0.05) -> Any:
+    """What it gives once it gives something. Fails when the run ends before."""
+    limit = time.monotonic() + PATIENCE
+    while not (found := what()):
+        assert time.monotonic() < limit, "nothing happened"
+        assert process is None or process.poll() is None, "the run ended before"
+        time.sleep(pause)
+    return found
+
+
+def segments(store: Store) -> list[tuple[str, str]]:
+    return [(b, n) for b in AnswerCache(store).buckets() for n in store.names("cache", "answers", b)]
+
+
+def answers(store: Store) -> list[dict[str, Any]]:
+    marks = Run(store, "r").read("run.json")["cells"][0]["artifacts"]
+    rows: list[dict[str, Any]] = Inputs(store, marks).table("item_answers").to_pylist()
+    return [row for row in rows if row["digest"]]
+
+
+def test_an_engine_that_is_killed_is_replaced(tmp_path: Path, model: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    with started(command(tmp_path, model)) as process:
+        until(lambda: segments(store), process)
+        first = {engine.pid for engine in engines(process.pid)}
+        assert len(first) == 1
+        os.kill(next(iter(first)), signal.SIGKILL)
+        second = until(lambda: {e.pid for e in engines(process.pid)} - first, process)
+        assert second
+        ended(process)
+    rows = answers(store)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert max(row["attempts"] for row in rows) == 2  # those that were in it
+    assert min(row["attempts"] for row in rows) == 1
+
+
+def test_a_prompt_that_kills_its_engine_each_time_is_a_failed_row(tmp_path: Path, model: Path) -> None:
+    with started(command(tmp_path, model, "item_prompts")) as process:
+        ended(process)
+    store = Store(str(tmp_path / "store"))
+    marks = Run(store, "r").read("run.json")["cells"][0]["artifacts"]
+    victim = sorted(Inputs(store, marks).table("item_prompts").column("digest").to_pylist())[0]
+    killed: set[int] = set()
+
+    def begun() -> list[str]:
+        return [path.name for path in (tmp_path / "store" / "item_answers").glob("*/_attempts/*-*")]
+
+    def kill_when(what: Callable[[list[str]], bool], process: subprocess.Popen[str]) -> None:
+        fresh = until(lambda: [e for e in engines(process.pid) if e.pid not in killed], process)
+        until(lambda: what(begun()), process, pause=0.001)
+        fresh[0].kill()
+        killed.add(fresh[0].pid)
+
+    with started(command(tmp_path, model)) as process:
+        for _ in range(2):
+            kill_when(lambda names: any(name.startswith("batch-") for name in names), process)
+        kill_when(lambda names: f"row-{victim}" in names, process)
+        ended(process)
+    rows = {row["digest"]: row for row in answers(store)}
+    assert len(killed) == 3
+    assert {digest for digest, row in rows.items() if row["status"] != "ok"} == {victim}
+    assert "only this prompt" in rows[victim]["reason"]
+
+
+def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path: Path, model: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    with started(command(tmp_path, model)) as process:
+        until(lambda: len(segments(store)) > 20, process)
+        left = engines(process.pid)
+        assert left
+        os.kill(process.pid, signal.SIGKILL)
+        until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in left))
+        before = {s: store.size("cache", "answers", *s) for s in segments(store)}
+    with started(command(tmp_path, model)) as process:
+        ended(process)
+    rows = answers(store)
+    assert {row["status"] for row in rows} == {"ok"}
+    after = {s: store.size("cache", "answers", *s) for s in segments(store)}
+    assert before.items() <= after.items()
+    kept = pa.concat_tables([AnswerCache(store)._read(*segment) for segment in after])
+    assert sorted(kept.column("digest").to_pylist()) == sorted({row["digest"] for row in rows})  # none asked twice

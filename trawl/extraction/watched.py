@@ -1,0 +1,156 @@
+"""Ray's vLLM worker with a memory of deaths, so that a prompt that kills its engine does not do so for ever.
+
+When an engine process dies, Ray's worker ends its actor, Ray starts another and sends the batches again. What was begun
+and never ended is remembered in the store. A batch that was twice in an engine that died is sent row by row with
+nothing else in the engine; a row that is alone in an engine that dies becomes a failed row, and the others go on.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from trawl.errors import EngineDied
+from trawl.extraction.leash import OWNER
+from trawl.store import Store, digest_json
+
+_DEATHS = 2  # of a batch, before its rows are sent one by one
+_IDLE_STARTS = 6  # engines that were started and answered nothing, before the run gives up
+_INDEX = "__idx_in_batch"  # Ray's: the row's place in its batch
+_TAKEN = ("tokenized_prompt", "sampling_params")
+
+
+class Marks:
+    """What was begun and not ended, across processes: files in the stage's folder, dropped when a run begins."""
+
+    def __init__(self, store: Store, home: tuple[str, ...]) -> None:
+        self.store, self.home = store, home
+
+    def begin(self, name: str) -> int:
+        """Mark a beginning; returns how many there were before without an end."""
+        before = int(self.store.read_text(*self.home, name)) if self.store.exists(*self.home, name) else 0
+        self.store.write_text(str(before + 1), *self.home, name)
+        return before
+
+    def end(self, name: str) -> None:
+        self.store.remove(*self.home, name)
+
+    def starts(self) -> int:
+        """Engines that were started and have answered nothing."""
+        return sum(name.startswith("start-") for name in self.store.names(*self.home))
+
+
+class Turns:
+    """Any number of batches at a time, or one alone."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Condition()
+        self._running = 0
+        self._alone = False
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        async with self._free:
+            await self._free.wait_for(lambda: not self._alone)
+            self._running += 1
+        try:
+            yield
+        finally:
+            async with self._free:
+                self._running -= 1
+                self._free.notify_all()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._free:
+            await self._free.wait_for(lambda: not self._alone)
+            self._alone = True
+            await self._free.wait_for(lambda: not self._running)
+        try:
+            yield
+        finally:
+            async with self._free:
+                self._alone = False
+                self._free.notify_all()
+
+
+def watched(base: type) -> type:
+    """Ray's worker class for vLLM with marks and turns. Its rows come back as plain columns, failed ones too."""
+
+    class Watched(base):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, marks: Marks, engines: int, **rest: Any) -> None:
+            """`engines`: how many are started side by side. Raises EngineDied when engines die without an answer."""
+            self.marks, self.turns = marks, Turns()
+            if (idle := marks.starts()) >= _IDLE_STARTS + engines:
+                raise EngineDied(
+                    f"vllm: {idle} engines were started and died before they answered anything; look at memory and at "
+                    "Ray's worker logs, set resources.engine_rows or extraction.max_prompt_tokens lower, run again"
+                )
+            self.start = f"start-{uuid.uuid4().hex}"
+            marks.begin(self.start)
+            os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
+            super().__init__(*arguments, **rest)
+
+        async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+            name = f"batch-{digest_json([row['digest'] for row in batch])}"
+            deaths = await asyncio.to_thread(self.marks.begin, name)
+            if deaths < _DEATHS:
+                async with self.turns.together():
+                    async for out in super().udf(batch):
+                        yield _plain(out, deaths + 1)
+            else:
+                async with self.turns.alone():
+                    for row in batch:
+                        yield await self._by_itself(row, deaths + 1)
+            await asyncio.to_thread(self.marks.end, name)
+            if self.start:
+                await asyncio.to_thread(self.marks.end, self.start)
+                self.start = ""
+            for row in batch:  # what Ray's worker leaves in failed rows
+                for column in _TAKEN:
+                    row.pop(column, None)
+
+        async def _by_itself(self, row: dict[str, Any], attempt: int) -> dict[str, Any]:
+            name, index = f"row-{row['digest']}", row[_INDEX]
+            if await asyncio.to_thread(self.marks.begin, name):
+                return _failed(index, "EngineDied: the engine died with only this prompt in it", attempt)
+            outs = [_plain(out, attempt) async for out in super().udf([row])]
+            await asyncio.to_thread(self.marks.end, name)
+            return outs[0]
+
+    return Watched
+
+
+def _plain(out: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """The columns that are kept, the same of answered and failed rows; Ray's own mark of an error is taken off."""
+    error = out.get("__inference_error__", "")
+    if error:
+        return _failed(out[_INDEX], error, attempt)
+    tokens = out["generated_tokens"]
+    return {
+        _INDEX: out[_INDEX],
+        "text": out["generated_text"],
+        "tokens_in": int(out["num_input_tokens"]),
+        "tokens_out": len(tokens),
+        "last": int(tokens[-1]) if len(tokens) else -1,
+        "error": "",
+        "seconds": float(out["time_taken_llm"]),
+        "attempts": attempt,
+        "__inference_error__": "",
+    }
+
+
+def _failed(index: int, reason: str, attempt: int) -> dict[str, Any]:
+    return {
+        _INDEX: index,
+        "text": "",
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "last": -1,
+        "error": " ".join(reason.split())[:200],
+        "seconds": 0.0,
+        "attempts": attempt,
+        "__inference_error__": "",
+    }

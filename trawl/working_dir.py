@@ -1,0 +1,79 @@
+"""What a job takes to the cluster: a folder with the code and the recipe's own files, well under a megabyte.
+
+    trawl/ jobs/ tune/           the packages of this installation, without bytecode
+    recipe/NAME.toml             the recipe, where it is a file; what it extends below recipe/extends-1, -2, ...
+
+The folder is filled from the installed packages and not from the current directory, so that nothing else can slip in.
+"""
+
+import os
+import re
+import shutil
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+from trawl import recipes
+from trawl.errors import ConfigError
+
+PACKAGES = ("trawl", "jobs", "tune")
+_SUFFIXES = (".py", ".toml", ".html", ".css", ".js", ".typed")
+_EXTENDS = re.compile(r"^[ \t]*extends[ \t]*=.*$", re.MULTILINE)
+_MAIN = 'if __name__ == "__main__":'
+
+
+def scripts() -> dict[str, str]:
+    """Name -> module of every script that can be submitted: jobs/data.py is `data`, tune/x.py is `tune.x`."""
+    found = {}
+    for package in ("jobs", "tune"):
+        for path in sorted(_home(package).glob("*.py")) if find_spec(package) else ():
+            if _MAIN in path.read_text(encoding="utf-8"):
+                found[path.stem if package == "jobs" else f"{package}.{path.stem}"] = f"{package}.{path.stem}"
+    return found
+
+
+def fill(folder: Path, recipe: str, code: bool = True) -> str:
+    """Fill an empty folder; returns the recipe as the job is to name it, relative to the folder.
+
+    `code` False leaves the packages out, for clusters whose image has trawl. Raises ConfigError.
+    """
+    for package in PACKAGES if code else ():
+        if find_spec(package):
+            _copy_package(_home(package), folder / package)
+    files = recipes.files(recipe)
+    homes = [folder / "recipe" / (f"extends-{k}" if k else "") / path.name for k, path in enumerate(files)]
+    for k, (path, home) in enumerate(zip(files, homes, strict=True)):
+        text = path.read_text(encoding="utf-8")
+        if k + 1 < len(files):
+            text = _repointed(text, os.path.relpath(homes[k + 1], home.parent), path)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.write_text(text, encoding="utf-8")
+    return homes[0].relative_to(folder).as_posix() if files else recipe
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _home(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"package {package} is not installed beside trawl; install trawl anew")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _copy_package(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.suffix in _SUFFIXES and "__pycache__" not in path.parts:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _repointed(text: str, parent: str, path: Path) -> str:
+    """The recipe's text with another `extends`, and nothing else changed."""
+    new = _EXTENDS.sub(lambda _: f'extends = "{parent}"', text, count=1)
+    if tomllib.loads(new) != tomllib.loads(text) | {"extends": parent}:
+        raise ConfigError(f'recipe {path}: write extends = "..." in a line of its own, so that a job can take it along')
+    return new

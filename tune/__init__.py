@@ -1,0 +1,1 @@
+"""Searches with Ray Tune over trawl/experiment: each trial is a cell of the experiment, trained by the pipeline."""
