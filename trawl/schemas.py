@@ -40,12 +40,13 @@ _PROMPTS: dict[str, pa.DataType] = {
     "chunk": pa.int32(),
     "digest": pa.string(),  # of template, factors, texts, sampling, engine and model: the key of the answer cache
     "template": pa.string(),
-    "items": pa.list_(INDEX),  # whose texts the prompt cites, in the order they stand in it
-    "text_digests": pa.list_(pa.string()),
+    "items": pa.list_(INDEX),  # which the prompt cites, in the order they stand in it
+    "text_digests": pa.list_(pa.string()),  # of the items' texts; none where the family cites no text
     "kept": pa.list_(pa.int32()),  # tokens kept of each text: the clip plan
     "cut": pa.int64(),  # tokens of the texts that the clip plan leaves out
     "tokens": pa.int64(),  # tokens of the whole prompt as rendered
     "cutoff": INDEX,  # users: the texts come from positions before this one; items: 0
+    "ratings": pa.list_(pa.float32()),  # users whose history is stated: of each item; or 1 liked, 0 not; else null
 }
 _ANSWERS: dict[str, pa.DataType] = {
     "entity": INDEX,
@@ -145,8 +146,8 @@ CONTRACTS: dict[str, Contract] = {
             {"item": INDEX, "text": TEXT, "digest": pa.string(), "tokens": pa.int64()},
             nullable=frozenset({"text", "digest"}),
         ),
-        _contract("item_prompts", "entity step chunk", _PROMPTS),
-        _contract("user_prompts", "entity step chunk", _PROMPTS),
+        _contract("item_prompts", "entity step chunk", _PROMPTS, version=2, nullable=frozenset({"ratings"})),
+        _contract("user_prompts", "entity step chunk", _PROMPTS, version=2, nullable=frozenset({"ratings"})),
         *(
             _contract(
                 name,

@@ -76,7 +76,9 @@ class Extraction(Section):
     shuffle_of: Literal["raw", "extracted", "given"] = "extracted"  # what `shuffled` permutes among entities
     shuffle_seed: int = 0
     given: str = ""  # Parquet: item_id, text
-    domain: Literal["movies"] = "movies"  # the list of key factors
+    family: Literal["trawl", "kellmrec", "kar"] = "trawl"  # whose prompts: see extraction/families.py
+    history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
+    domain: str = "movies"  # the key factors: a shipped list, or the path or URI of a .toml file of your own
     engine: Literal["extractive", "vllm"] = "extractive"
     model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
     revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
@@ -87,6 +89,12 @@ class Extraction(Section):
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Self:
+        if self.family == "kar" and "given" in (self.source, self.shuffle_of if self.source == "shuffled" else ""):
+            raise ValueError("extraction.family = kar reads no text from outside: set extraction.source to extracted")
+        return self
 
 
 class Encoding(Section):

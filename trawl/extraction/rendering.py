@@ -9,16 +9,15 @@ import pyarrow.compute as pc
 
 from trawl.config import Config
 from trawl.extraction.cache import AnswerCache
-from trawl.extraction.catalogue import Catalogue, People
+from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
+from trawl.extraction.families import ITEM_ANSWERS, base_source
+from trawl.extraction.framing import Framer
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import clipped, item_frame, user_frame
+from trawl.extraction.prompts import clipped
 from trawl.inputs import Inputs
 
-
-def base_source(cfg: Config) -> str:
-    """The knowledge source, of shuffled texts the one that was shuffled."""
-    return cfg.extraction.shuffle_of if cfg.extraction.source == "shuffled" else cfg.extraction.source
+__all__ = ["Renderer", "base_source", "copies", "each_once", "failed_answers"]
 
 
 def copies(side: str, cfg: Config) -> bool:
@@ -40,8 +39,8 @@ class Renderer:
         self.factors = load_factors(self.cfg.domain)
         self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
         self.room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
-        columns = ["item", "text", "digest", "tokens"]
-        self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
+        self.framer = Framer(side, inputs, cfg, self.counted_by)
+        self.catalogue = self.framer.catalogue
         self.people = People(inputs.mapped("users", ["user", "fields"])) if side == "user" else None
 
     def requests(self, rows: pa.Table, at_once: int) -> Iterator[Request]:
@@ -51,15 +50,19 @@ class Renderer:
                 yield self._request(row)
 
     def _request(self, row: Mapping[str, Any]) -> Request:
-        items, digests = row["items"], row["text_digests"]
+        items, digests = self.framer.cited(row["items"]), row["text_digests"]
         there = self.catalogue.tokens[items].tolist()
         texts = clipped(self.catalogue.texts(items, digests), row["kept"], there, self.counted_by.spans)
-        titles = self.catalogue.titles(items)
-        if self.people is None:
-            frame = item_frame(titles[0], self.factors)
-        else:
-            frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
-        return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
+        profile = self.people.profile(row["owner"]) if self.people else {}
+        frame = self.framer.frame(row["items"], row["ratings"] or (), profile)
+        return Request(
+            row["digest"],
+            frame.render(texts),
+            texts if any(texts) else frame.facts,
+            tuple(digests),
+            self.cfg.max_answer_tokens,
+            self.framer.side.texts == ITEM_ANSWERS and any(texts),
+        )
 
 
 def each_once(rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -4,7 +4,8 @@ Prompts depend on the texts and not on what is done with the answers: the source
 them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction import families
 from trawl.extraction.budget import clip_plan
-from trawl.extraction.catalogue import Catalogue, People
+from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
-from trawl.extraction.key_factors import load_factors, path_of
-from trawl.extraction.prompts import Frame, item_frame, prompt_digest, user_frame
+from trawl.extraction.framing import Framer
+from trawl.extraction.key_factors import domain_keys, domain_sources, load_factors
+from trawl.extraction.prompts import Frame, prompt_digest
 from trawl.extraction.recent import last_before_cutoff
 from trawl.extraction.rendering import base_source
 from trawl.extraction.sources import given_texts, page_texts, text_rows
 from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS
 from trawl.inputs import Inputs
 from trawl.schemas import CONTRACTS
-from trawl.stage import Stage, Task, always, per_part
+from trawl.stage import Stage, Task, numbered, per_part
 
-_PROMPT_KEYS = ("extraction.domain", "extraction.max_prompt_tokens", "extraction.max_answer_tokens")
+_PROMPT_KEYS = ("extraction.max_prompt_tokens", "extraction.max_answer_tokens")
 
 
 class TextWorker:
@@ -53,21 +56,24 @@ class TextWorker:
 class _Prompter:
     """What item and user prompts share: factors, engine, the room for texts, the row."""
 
-    def __init__(self, inputs: Inputs, cfg: Config) -> None:
+    def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.cfg = inputs, cfg.extraction
         self.factors = load_factors(self.cfg.domain)
         self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
         self.label = label(self.engine)
-        columns = ["item", "text", "digest", "tokens"]
-        self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
+        self.framer = Framer(side, inputs, cfg, self.engine)
+        self.catalogue = self.framer.catalogue
 
-    def row(self, entity: int, frame: Frame, items: Sequence[int], cutoff: int) -> dict[str, Any]:
+    def row(
+        self, entity: int, frame: Frame, items: Sequence[int], cutoff: int, ratings: Sequence[float] | None = None
+    ) -> dict[str, Any]:
         """A row of the prompts table: digests and clip plan, no text."""
-        there = self.catalogue.tokens[list(items)]
-        around = self.engine.whole(frame.render([""] * len(items)))
+        cited = self.framer.cited(items)
+        there = self.catalogue.tokens[cited]
+        around = self.engine.whole(frame.render([""] * len(cited)))
         room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens - around
-        kept = clip_plan(there.tolist(), room)
-        digests = self.catalogue.digests(items)
+        kept = clip_plan(there.tolist(), room) if cited else []
+        digests = self.catalogue.digests(cited)
         return {
             "entity": entity,
             "step": 0,
@@ -80,44 +86,56 @@ class _Prompter:
             "cut": int(there.sum()) - sum(kept),
             "tokens": around + sum(kept),
             "cutoff": cutoff,
+            "ratings": ratings,
         }
 
 
 class ItemPrompter(_Prompter):
-    """item_prompts: one row per item that has a text."""
+    """item_prompts: one row per item of which there is anything to say."""
+
+    def __init__(self, inputs: Inputs, cfg: Config) -> None:
+        super().__init__("item", inputs, cfg)
 
     def __call__(self, task: Task) -> pa.Table:
-        items = self.inputs.part("item_texts", task.number, ["item", "digest"])
-        with_text = items.filter(pc.is_valid(items.column("digest"))).column("item").to_pylist()
-        titles = self.catalogue.titles(with_text)
-        rows = (
-            self.row(item, item_frame(title, self.factors), [item], 0)
-            for item, title in zip(with_text, titles, strict=True)
-        )
+        items = self.inputs.part(self.framer.side.texts or "items", task.number, ["item"]).column("item").to_pylist()
+        frames = ((item, self.framer.frame([item], (), {})) for item in items)
+        rows = (self.row(item, frame, [item], 0) for item, frame in frames if self.framer.says_something(frame, [item]))
         return _prompts("item_prompts", rows)
 
 
 class UserPrompter(_Prompter):
-    """user_prompts: one row per user of whose last k items before the cut-off at least one has a text."""
+    """user_prompts: one row per user of whom, before the cut-off, there is anything to say."""
+
+    def __init__(self, inputs: Inputs, cfg: Config) -> None:
+        super().__init__("user", inputs, cfg)
 
     def __call__(self, task: Task) -> pa.Table:
-        log = self.inputs.part("log", task.number, ["user", "position", "item"])
-        cutoffs = self.inputs.part("cutoffs", task.number, ["user", "cutoff"])
+        return _prompts("user_prompts", self._rows(task.number))
+
+    def _rows(self, number: int) -> Iterator[dict[str, Any]]:
+        cutoffs = self.inputs.part("cutoffs", number, ["user", "cutoff"])
         owners, cuts = (cutoffs.column(name).to_numpy() for name in ("user", "cutoff"))
+        items, ratings, where = self._last(number, owners, cuts)
+        people = People(self.inputs.part("users", number, ["user", "fields"]))
+        for user, cutoff in zip(owners.tolist(), cuts.tolist(), strict=True):
+            mine = where.get(user, slice(0, 0))
+            cited, thought = items[mine].tolist(), ratings[mine].tolist() if ratings is not None else None
+            frame = self.framer.frame(cited, thought or (), people.profile(user))
+            if self.framer.says_something(frame, cited):
+                yield self.row(user, frame, cited, cutoff, thought)
+
+    def _last(self, number: int, owners: Any, cuts: Any) -> tuple[Any, Any, dict[int, slice]]:
+        """Of the part's users the last items before the cut-off, oldest first; their ratings, or 1 where liked and 0
+        where not, if the family states them; and where each user's stand.
+        """
+        stated = {"liked": "label", "ratings": "rating"}[self.cfg.history] if self.framer.side.rated else None
+        log = self.inputs.part("log", number, ["user", "position", "item", *([stated] if stated else [])])
         user, position, item = (log.column(name).to_numpy() for name in ("user", "position", "item"))
-        users, start, items = last_before_cutoff(user, position, item, owners, cuts, self.cfg.user_items)
-        has_text = np.add.reduceat(self.catalogue.tokens[items] > 0, start[:-1]) > 0 if len(users) else users > 0
-        people = People(self.inputs.part("users", task.number, ["user", "fields"]))
-        chosen = np.flatnonzero(has_text)
-        cut_of = dict(zip(owners.tolist(), cuts.tolist(), strict=True))
-
-        def rows() -> Iterable[dict[str, Any]]:
-            for n in chosen:
-                mine = items[start[n] : start[n + 1]].tolist()
-                frame = user_frame(self.catalogue.titles(mine), people.profile(int(users[n])), self.factors)
-                yield self.row(int(users[n]), frame, mine, cut_of[int(users[n])])
-
-        return _prompts("user_prompts", rows())
+        rows = np.arange(log.num_rows)
+        users, start, kept = last_before_cutoff(user, position, rows, owners, cuts, self.cfg.user_items)
+        where = {u: slice(start[n], start[n + 1]) for n, u in enumerate(users.tolist())}
+        ratings = log.column(stated).to_numpy().astype(np.float32)[kept] if stated else None
+        return item[kept], ratings, where
 
 
 def _prompts(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
@@ -136,12 +154,19 @@ def _text_keys(cfg: Config) -> tuple[str, ...]:
     return keys_of(cfg.extraction)  # they count the tokens
 
 
-def _item_prompt_keys(cfg: Config) -> tuple[str, ...]:
-    return (*keys_of(cfg.extraction), *_PROMPT_KEYS)
+def _prompt_keys(side: str, cfg: Config) -> tuple[str, ...]:
+    own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg))
+    most = ("extraction.user_items",) if side == "user" else ()
+    return (*keys_of(cfg.extraction), *own, *_PROMPT_KEYS, *most)
 
 
-def _user_prompt_keys(cfg: Config) -> tuple[str, ...]:
-    return (*_item_prompt_keys(cfg), "extraction.user_items")
+def _prompt_reads(side: str, cfg: Config) -> tuple[str, ...]:
+    behaviour = ("log", "cutoffs") if side == "user" else ()
+    return (*families.reads(side, cfg), *behaviour)
+
+
+def _item_parts(inputs: Inputs, cfg: Config) -> list[Task]:
+    return numbered(len(inputs.parts(families.side_of("item", cfg).texts or "items")))
 
 
 def _models(cfg: Config) -> dict[str, str]:
@@ -149,7 +174,7 @@ def _models(cfg: Config) -> dict[str, str]:
 
 
 def _factors(cfg: Config) -> dict[str, str]:
-    return {"factors": str(path_of(cfg.extraction.domain))}
+    return domain_sources(cfg.extraction.domain)
 
 
 STAGES = (
@@ -167,19 +192,19 @@ STAGES = (
     Stage(
         artifact="item_prompts",
         version=1,
-        reads=always("items", "item_texts"),
-        keys=_item_prompt_keys,
+        reads=partial(_prompt_reads, "item"),
+        keys=partial(_prompt_keys, "item"),
         models=_models,
         sources=_factors,
-        plan=per_part("item_texts"),
+        plan=_item_parts,
         worker=ItemPrompter,
     ),
     ITEM_ANSWERS,
     Stage(
         artifact="user_prompts",
         version=1,
-        reads=always("users", "items", "item_texts", "log", "cutoffs"),
-        keys=_user_prompt_keys,
+        reads=partial(_prompt_reads, "user"),
+        keys=partial(_prompt_keys, "user"),
         models=_models,
         sources=_factors,
         plan=per_part("log"),

@@ -16,30 +16,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trawl.checks import mix
 from trawl.config import Config
+from trawl.extraction import families
 from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
 from trawl.extraction.feeding import answer_missing
-from trawl.extraction.key_factors import path_of
+from trawl.extraction.key_factors import domain_keys, domain_sources
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
+from trawl.extraction.shuffling import shuffled
 from trawl.inputs import Inputs
 from trawl.schemas import INDEX
 from trawl.stage import Phase, Stage, Task, per_part
 from trawl.store import Part
 
 # owner: the entity that the prompt is about; entity: the one that gets the answer.
-_SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens"]
+_SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens", "ratings"]
 _HEX = 4  # digits of a digest that choose the bucket
-
-
-def shuffled(entities: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """A permutation of the entities by hash: the n-th one's text goes to the n-th of the result."""
-    keys = mix(entities.astype(np.uint64) ^ mix(np.array([seed]))[0])
-    goal: npt.NDArray[np.int64] = entities[np.lexsort((entities, keys))]
-    return goal
 
 
 class Router:
@@ -168,10 +162,11 @@ class _Check:
         check_failures(f"{self.side}_answers", counts, cfg.extraction.failures, cfg.extraction.failure_limit)
 
 
-def _keys(cfg: Config) -> tuple[str, ...]:
+def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
-    always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
-    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)))
+    always = ("source", "max_prompt_tokens", "max_answer_tokens")
+    own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg))
+    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)))
 
 
 def _models(cfg: Config) -> dict[str, str]:
@@ -179,12 +174,11 @@ def _models(cfg: Config) -> dict[str, str]:
 
 
 def _factors(cfg: Config) -> dict[str, str]:
-    return {"factors": str(path_of(cfg.extraction.domain))}
+    return domain_sources(cfg.extraction.domain)
 
 
 def _reads(side: str, cfg: Config) -> tuple[str, ...]:
-    people = ("users",) if side == "user" else ()
-    return (*people, "items", "item_texts", f"{side}_prompts")
+    return (*families.reads(side, cfg), f"{side}_prompts")
 
 
 def _stage(side: str) -> Stage:
@@ -192,7 +186,7 @@ def _stage(side: str) -> Stage:
         artifact=f"{side}_answers",
         version=1,
         reads=partial(_reads, side),
-        keys=_keys,
+        keys=partial(_keys, side),
         models=_models,
         sources=_factors,
         plan=per_part(f"{side}_prompts"),

@@ -7,13 +7,17 @@ from trawl.extraction.budget import Spans, count_tokens, word_spans
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those."""
+    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those.
+
+    `extracted`: the texts are answers about items, a line per key factor, and not texts from outside.
+    """
 
     digest: str
     prompt: str
     texts: tuple[str, ...]
     text_digests: tuple[str, ...]
     max_tokens: int
+    extracted: bool = False
 
 
 @dataclass(frozen=True)
