@@ -162,6 +162,10 @@ def _factor(row: Mapping[str, Any], where: str) -> Factor:
         raise ConfigError(f"{spot}: limit must be a whole number of at least 1")
     for key in _LISTS:
         _check_list(row.get(key, []), f"{spot}: {key}", key)
+    try:
+        re.compile("|".join(row.get("patterns", [])))  # the engine looks for all of them at once
+    except re.error as error:
+        raise ConfigError(f"{spot}: patterns: together no valid expression: {error}") from None
     return Factor(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
 
 
