@@ -87,7 +87,9 @@ def _knowledge(inputs: Inputs, cfg: Config, engine: Engine) -> pa.Table:
             sink.write_table(rows)
         sink.close()
 
-    key = digest_json(["knowledge", _FORM, inputs.fingerprints[ITEM_ANSWERS], label(engine)])
+    # By content: a model may word an answer otherwise in another store, under the same fingerprint.
+    content = [part.digest for part in inputs.parts(ITEM_ANSWERS)]
+    key = digest_json(["knowledge", _FORM, inputs.fingerprints[ITEM_ANSWERS], content, label(engine)])
     return pa.ipc.open_file(pa.memory_map(str(node_file(key, ".arrow", build)))).read_all()
 
 

@@ -6,6 +6,7 @@ characters are read as before, whatever stands in the texts.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from trawl.extraction.key_factors import Factor
 
@@ -46,7 +47,7 @@ def tidy(sentence: str) -> str:
 
 def bigrams(sentence: str) -> set[str]:
     """Pairs of neighbouring signs: what stands for words when sentences are compared."""
-    return {a + b for a, b in zip(sentence, sentence[1:], strict=False) if has(a) and has(b)}
+    return {a + b for a, b in pairwise(sentence) if has(a) and has(b)}
 
 
 class Names:
