@@ -118,10 +118,7 @@ def test_kar_reads_no_text_and_answers_everybody(store: Store, engine: CountingE
     found = take_apart(prompts_of(engine, store, done, "user_prompts")[3])
     bodies = {block[0]: block[3] for block in found.blocks}
     assert set(bodies) == {"PROFILE", "HISTORY"}
-    assert re.fullmatch(
-        r"1\. rated \d: Film 4 \(1964\); genre: Comedy\n2\. .*\n3\. .*Drama|.*", bodies["HISTORY"], re.S
-    )
-    assert bodies["HISTORY"].startswith("1. rated ")
+    assert re.match(r"1\. rated \d: Film 4 \(1964\); genre: Comedy\n2\. rated \d: Film 5", bodies["HISTORY"])
     assert rows(store, done, "user_prompts")[0]["text_digests"] == []
 
 

@@ -56,6 +56,7 @@ class Domain:
 
     factors: tuple[Factor, ...]
     words: Words = ENGLISH
+    language: str = "en"
 
 
 def is_own(domain: str) -> bool:
@@ -142,7 +143,8 @@ def parse_domain(text: str, where: str) -> Domain:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise ConfigError(f"{spot}, factor {factors[number].name!r}: name stands there twice")
-    return Domain(factors, words_of(tree.get("language", "en"), words, spot))
+    language = tree.get("language", "en")
+    return Domain(factors, words_of(language, words, spot), language)
 
 
 def _factor(row: Mapping[str, Any], where: str) -> Factor:
