@@ -38,4 +38,5 @@ def test_examples_show_what_the_prompts_were_made_of(tmp_path: Path, family: str
     texts = ["".join(piece.text for piece in source.pieces) for example in users for source in example.sources]
     answers = small.table(store, pipeline.plan(small.config("extraction.family=kellmrec")).fingerprints, "item_answers")
     assert texts
-    assert set(texts) <= set(answers["text"].to_pylist())
+    known = [text for text in answers["text"].to_pylist() if text]
+    assert all(any(answer.startswith(text[:80]) for answer in known) for text in texts)  # long ones are shortened
