@@ -147,5 +147,5 @@ def _suggest(args: Namespace) -> int:
             f"trawl: the answer of {found.engine} is no list of factors; it stands as comments{where}", file=sys.stderr
         )
         return 1
-    print(f"{found.factors} factors drafted from {found.items} items{where}; edit them before use", file=sys.stderr)
+    print(f"factors drafted{where}: {found.factors}, from {found.items} items; edit them before use", file=sys.stderr)
     return 0

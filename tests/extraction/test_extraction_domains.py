@@ -221,3 +221,21 @@ def test_a_list_that_is_missing_is_told_before_anything_is_run(tmp_path: Path) -
 def test_what_is_filled_in_is_not_looked_at_again() -> None:
     assert fill("{a} and {b}", a="{b}", b="{a}") == "{b} and {a}"
     assert set(Words.__dataclass_fields__) >= {"rules", "kar_rules", "suggest"}
+
+
+def test_other_cues_are_another_engine(tmp_path: Path) -> None:
+    """They stand in no prompt: without this, answers found by the old cues would be served for the new ones."""
+
+    def revision(factors: Any) -> str:
+        return make_engine("extractive", Settings(factors)).revision
+
+    assert revision(load_factors("movies")) == "1"
+    plain = revision(parse_domain(OWN, "own").factors)
+    assert plain != revision(parse_domain(OWN.replace("辣", "酸"), "own").factors) != "1"
+    store = Store(str(tmp_path / "store"))
+    marks = with_knowledge(store, base(store), {1: "sweet 甜味"})
+    texts = []
+    for text in (OWN, OWN.replace('"Sweet", ', "")):
+        done = run(store, marks, config(domain=own(tmp_path, text)), "item_texts", "item_prompts", "item_answers")
+        texts.append(rows(store, done, "item_answers")[0]["text"])
+    assert texts == ["Taste: sweet, 甜味", "Taste: 甜味"]

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from extraction_world import CountingEngine, base, config, run, whole, with_knowledge
 from hostile import HOSTILE, HUGE
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prompt_parts import take_apart
 
 from trawl.extraction import engines
@@ -65,6 +67,24 @@ def test_the_frame_can_be_taken_apart_exactly(domain: str, family: str, side: st
     prompt.encode("utf-8")  # no lone surrogate is left
     assert words.rules in prompt or words.kar_rules in prompt
     assert len(prompt) < 4 * len(text) + 20_000
+
+
+SIGNS = "<>＜＞‹›«»《》〈〉⟨⟩ \n\t\x00\x1f\u200b\u202e\u2028\ud800\u00ad{}:ENDTX1"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(SIGNS, max_size=40), min_size=3, max_size=3))
+def test_no_mixture_of_signs_breaks_the_frame(texts: list[str]) -> None:
+    for family in FAMILIES.values():
+        for side in SIDES:
+            who = subject(side, texts[0])
+            frame = family.side(side).frame(DOMAINS["movies"], who)
+            cited = texts[: len(frame.labels)]
+            found = take_apart(frame.render(cited))
+            bodies = [(label, body) for name, _, label, body in found.blocks if name == "TEXT"]
+            labels = [label.strip(" ") for label in frame.labels]
+            expected = [(label, fence(text) or "(no text)") for label, text in zip(labels, cited, strict=True)]
+            assert bodies == expected
 
 
 def test_the_frame_s_words_name_the_delimiters_once() -> None:

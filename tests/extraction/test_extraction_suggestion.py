@@ -134,7 +134,7 @@ def test_the_command_leaves_a_draft(tmp_path: Path, model: Model, capsys: pytest
     model.reply = ANSWER
     out = tmp_path / "draft.toml"
     assert command(tmp_path, "--out", str(out), "--items", "3") == 0
-    assert "5 factors drafted from 3 items" in capsys.readouterr().err
+    assert "draft.toml: 5, from 3 items" in capsys.readouterr().err
     assert len(load_factors(str(out))) == 5
     (request,) = model.asked
     assert len(take_apart(request.prompt).blocks) == 3

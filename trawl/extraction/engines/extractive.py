@@ -9,7 +9,7 @@ so that the token limit costs each about as much. Texts that are answers themsel
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import zip_longest
 
@@ -17,6 +17,7 @@ from trawl.extraction.budget import TOKEN, count_tokens
 from trawl.extraction.engines import unspaced
 from trawl.extraction.engines.seam import CountsWords, Reply, Request
 from trawl.extraction.key_factors import Factor
+from trawl.store import digest_json
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9À-Þ])|\n+|(?<=[。！？])")
 _NOT_AN_END = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|vs|No|Prof|Capt|Lt|Sgt|Gen|Col|Vol|Pt))\.$")
@@ -32,6 +33,8 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 _ENDS = (".", "!", "?", "...")  # of a sentence among the answers
 _LINE = re.compile(r"^[\s\-*•\d.、]*\**([^:：]{1,80}?)\**\s*[:：]\**\s*(.*)$")  # "- **Factor**: what is said"
 _ENTRY_TOKENS = 8  # of a value or name in an answer; what is longer is prose
+_ALGORITHM = "1"
+_FIRST_LIST = "29d309eec729"  # digest of the list of films whose answers are kept under the algorithm's number alone
 _SAID = 0.5  # score of a sentence in an answer, beside those found by their cues
 
 
@@ -58,15 +61,21 @@ class Text:
         self.sentences = [(s, low := s.lower(), words.findall(low)) for s in sentences if s]
 
 
+def _revision(factors: Sequence[Factor]) -> str:
+    """Of the algorithm, and of the list: cues stand in no prompt, so a prompt's digest would not tell of them."""
+    mark = digest_json([asdict(factor) for factor in factors])[:12]
+    return _ALGORITHM if mark == _FIRST_LIST else f"{_ALGORITHM}-{mark}"
+
+
 class ExtractiveEngine(CountsWords):
     """The CPU stand-in for a language model: an extractor, not a generator."""
 
     name = "extractive"
-    revision = "1"
 
     def __init__(self, factors: Sequence[Factor], remembered: int = 20_000) -> None:
         """`remembered`: texts whose findings are kept, since users share the texts of popular items."""
         self.factors = tuple(factors)
+        self.revision = _revision(self.factors)
         self.signs = unspaced.needed(self.factors)
         self._finders = [_finder(factor) for factor in self.factors]
         self._numbers = {factor.name.casefold(): number for number, factor in enumerate(self.factors)}
