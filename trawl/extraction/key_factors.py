@@ -168,7 +168,8 @@ def _factor(row: Mapping[str, Any], where: str) -> Factor:
         re.compile("|".join(row.get("patterns", [])))  # the engine looks for all of them at once
     except re.error as error:
         raise ConfigError(f"{spot}: patterns: together no valid expression: {error}") from None
-    return Factor(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    return Factor(**values)
 
 
 def _check_list(values: object, spot: str, key: str) -> None:

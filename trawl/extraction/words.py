@@ -67,7 +67,7 @@ def words_of(language: str, changes: Mapping[str, object], where: str) -> Words:
         raise ConfigError(f"{where}: language = {language!r}; there are {', '.join(languages())}")
     for name, text in changes.items():
         _check(name, text, where)
-    return Words(**_shipped(language) | changes)  # type: ignore[arg-type]
+    return Words(**{**_shipped(language), **{name: str(text) for name, text in changes.items()}})
 
 
 def _check(name: str, text: object, where: str) -> None:
