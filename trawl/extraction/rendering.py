@@ -61,7 +61,7 @@ class Renderer:
             texts if any(texts) else frame.facts,
             tuple(digests),
             self.cfg.max_answer_tokens,
-            self.framer.side.texts == ITEM_ANSWERS and any(texts),
+            extracted=self.framer.side.texts == ITEM_ANSWERS and any(texts),
         )
 
 
