@@ -12,7 +12,9 @@ from trawl.extraction.cache import AnswerCache
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import clipped, item_frame, user_frame
+from trawl.extraction.plans import REDUCE, Planner, clipped_texts, noted
+from trawl.extraction.prompts import Frame, item_frame, user_frame
+from trawl.extraction.reducing import reduce_frame
 from trawl.inputs import Inputs
 
 
@@ -39,7 +41,8 @@ class Renderer:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
         self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
-        self.room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
+        self.planner = Planner(self.cfg, self.counted_by)
+        self.room = self.planner.room
         columns = ["item", "text", "digest", "tokens"]
         self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
         self.people = People(inputs.mapped("users", ["user", "fields"])) if side == "user" else None
@@ -50,16 +53,32 @@ class Renderer:
             for row in batch.to_pylist():
                 yield self._request(row)
 
+    def reduce_frame(self, owner: int, notes: int) -> Frame:
+        """The words around the answers to an entity's chunks."""
+        title = self.catalogue.titles([owner])[0] if self.people is None else None
+        return reduce_frame(title, notes, self.factors)
+
     def _request(self, row: Mapping[str, Any]) -> Request:
+        if row["plan"] == REDUCE:
+            return self._reduce(row)
         items, digests = row["items"], row["text_digests"]
         there = self.catalogue.tokens[items].tolist()
-        texts = clipped(self.catalogue.texts(items, digests), row["kept"], there, self.counted_by.spans)
+        clip = (row["plan"], row["kept"], row["ranges"])
+        texts = clipped_texts(self.catalogue.texts(items, digests), clip, there, self.counted_by.spans)
         titles = self.catalogue.titles(items)
         if self.people is None:
             frame = item_frame(titles[0], self.factors)
         else:
             frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
+        frame = noted(frame, row["chunk"] + 1, row["chunks"])
         return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
+
+    def _reduce(self, row: Mapping[str, Any]) -> Request:
+        """The prompt that merges answers, which come with the row."""
+        clip, digests = (REDUCE, row["kept"], ()), tuple(row["text_digests"])
+        texts = clipped_texts(row["texts"], clip, row["text_tokens"], self.counted_by.spans)
+        prompt = self.reduce_frame(row["owner"], len(texts)).render(texts)
+        return Request(row["digest"], prompt, texts, digests, self.cfg.max_answer_tokens, merges=True)
 
 
 def each_once(rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -4,7 +4,8 @@ Prompts depend on the texts and not on what is done with the answers: the source
 them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
-from trawl.extraction.budget import clip_plan
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
-from trawl.extraction.key_factors import load_factors, path_of
+from trawl.extraction.key_factors import Factor, load_factors, path_of
+from trawl.extraction.plans import Clip, Framer, Planner, budget_keys
 from trawl.extraction.prompts import Frame, item_frame, prompt_digest, user_frame
 from trawl.extraction.recent import last_before_cutoff
 from trawl.extraction.rendering import base_source
@@ -58,28 +59,37 @@ class _Prompter:
         self.factors = load_factors(self.cfg.domain)
         self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
         self.label = label(self.engine)
+        self.planner = Planner(self.cfg, self.engine)
         columns = ["item", "text", "digest", "tokens"]
         self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
 
-    def row(self, entity: int, frame: Frame, items: Sequence[int], cutoff: int) -> dict[str, Any]:
-        """A row of the prompts table: digests and clip plan, no text."""
-        there = self.catalogue.tokens[list(items)]
-        around = self.engine.whole(frame.render([""] * len(items)))
-        room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens - around
-        kept = clip_plan(there.tolist(), room)
+    def rows(self, entity: int, frame_of: Framer, items: Sequence[int], cutoff: int) -> Iterator[dict[str, Any]]:
+        """The rows of an entity in the prompts table, one but for chunks: digests and clip plan, no text."""
+        there = self.catalogue.tokens[list(items)].tolist()
+
+        def read(place: int) -> str:
+            return self.catalogue.texts([items[place]], self.catalogue.digests([items[place]]))[0]
+
+        for clip, frame, tokens in self.planner.plan(there, read, frame_of):
+            cited = [items[place] for place in clip.places]
+            yield {"entity": entity, "cutoff": cutoff, "tokens": tokens, **self._row(clip, frame, cited)}
+
+    def _row(self, clip: Clip, frame: Frame, items: list[int]) -> dict[str, Any]:
         digests = self.catalogue.digests(items)
         return {
-            "entity": entity,
             "step": 0,
-            "chunk": 0,
-            "digest": prompt_digest(frame, digests, kept, self.label, self.cfg.max_answer_tokens),
+            "chunk": clip.chunk,
+            "digest": prompt_digest(frame, digests, clip.digested, self.label, self.cfg.max_answer_tokens),
             "template": frame.template,
-            "items": list(items),
+            "items": items,
             "text_digests": digests,
-            "kept": kept,
-            "cut": int(there.sum()) - sum(kept),
-            "tokens": around + sum(kept),
-            "cutoff": cutoff,
+            "plan": clip.plan,
+            "kept": clip.kept,
+            "ranges": clip.ranges,
+            "there": clip.there,
+            "cut": clip.there - sum(clip.kept),
+            "texts_cut": clip.texts_cut,
+            "chunks": clip.chunks,
         }
 
 
@@ -90,11 +100,12 @@ class ItemPrompter(_Prompter):
         items = self.inputs.part("item_texts", task.number, ["item", "digest"])
         with_text = items.filter(pc.is_valid(items.column("digest"))).column("item").to_pylist()
         titles = self.catalogue.titles(with_text)
-        rows = (
-            self.row(item, item_frame(title, self.factors), [item], 0)
-            for item, title in zip(with_text, titles, strict=True)
-        )
-        return _prompts("item_prompts", rows)
+
+        def rows() -> Iterable[dict[str, Any]]:
+            for item, title in zip(with_text, titles, strict=True):
+                yield from self.rows(item, partial(_item_frame, title, self.factors), [item], 0)
+
+        return _prompts("item_prompts", rows())
 
 
 class UserPrompter(_Prompter):
@@ -113,11 +124,25 @@ class UserPrompter(_Prompter):
 
         def rows() -> Iterable[dict[str, Any]]:
             for n in chosen:
-                mine = items[start[n] : start[n + 1]].tolist()
-                frame = user_frame(self.catalogue.titles(mine), people.profile(int(users[n])), self.factors)
-                yield self.row(int(users[n]), frame, mine, cut_of[int(users[n])])
+                mine, user = items[start[n] : start[n + 1]].tolist(), int(users[n])
+                titles, profile = self.catalogue.titles(mine), people.profile(user)
+                frame_of = partial(_user_frame, titles, profile, self.factors)
+                yield from self.rows(user, frame_of, mine, cut_of[user])
 
         return _prompts("user_prompts", rows())
+
+
+def _item_frame(title: str, factors: Sequence[Factor], places: Sequence[int]) -> Frame:
+    return item_frame(title, factors)
+
+
+def _user_frame(
+    titles: Sequence[str],
+    profile: Mapping[str, Sequence[str]],
+    factors: Sequence[Factor],
+    places: Sequence[int],
+) -> Frame:
+    return user_frame([titles[place] for place in places], profile, factors)
 
 
 def _prompts(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
@@ -137,7 +162,7 @@ def _text_keys(cfg: Config) -> tuple[str, ...]:
 
 
 def _item_prompt_keys(cfg: Config) -> tuple[str, ...]:
-    return (*keys_of(cfg.extraction), *_PROMPT_KEYS)
+    return (*keys_of(cfg.extraction), *_PROMPT_KEYS, *budget_keys(cfg.extraction))
 
 
 def _user_prompt_keys(cfg: Config) -> tuple[str, ...]:

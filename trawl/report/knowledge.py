@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -91,10 +92,18 @@ def _some(record: Record, variant: Variant, count: int) -> list[dict[str, Any]]:
 
 
 def _prompts(record: Record, variant: Variant, kind: str, entities: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = record.pick(
-        record.beside(variant, f"{kind}_prompts"), "entity", entities, ["items", "kept", "cut"]
-    )
-    return found
+    """What an entity's prompts cite, keep and leave out; an item that stands in several chunks is cited once."""
+    prompts, out = record.beside(variant, f"{kind}_prompts"), {}
+    if prompts is None or not entities:
+        return {}
+    wanted = np.array(list(entities), dtype=np.int64)
+    rows = record.rows(prompts, "entity", wanted, ["chunk", "items", "kept", "cut"])
+    for row in rows.sort_by([("entity", "ascending"), ("chunk", "ascending")]).to_pylist():
+        found: dict[str, Any] = out.setdefault(row["entity"], {"items": [], "kept": 0, "cut": 0})
+        found["items"] = list(dict.fromkeys([*found["items"], *row["items"]]))
+        found["kept"] += sum(row["kept"])
+        found["cut"] += row["cut"]
+    return out
 
 
 def _items(
@@ -138,7 +147,7 @@ def _example(
         sources=tuple(_source(title, pieces, most) for title, pieces in zip(names, compared.sources, strict=True)),
         answer=condense(compared.answer, _SHOWN),
         found=share(compared.found, compared.words),
-        kept=sum(prompt["kept"]) if prompt else None,
+        kept=prompt["kept"] if prompt else None,
         cut=prompt["cut"] if prompt else None,
     )
 
