@@ -46,7 +46,9 @@ def test_a_spread_stays_within_and_no_section_vanishes_where_room_allows(
 
 
 def test_a_spread_is_in_proportion() -> None:
-    assert spread([100, 300, 0, 600], 106, 2) == [10, 30, 0, 59]
+    assert spread([132, 332, 0, 632], 196 + 6, 2) == [42, 62, 0, 92]
+    assert spread([10, 500, 500], 300 + 6, 2) == [10, 145, 145]  # a short one stays whole
+    assert spread([400, 400], 20 + 4, 2) == [10, 10]  # less than a sentence of each
     assert spread([100] * 10, 12, 2) == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]  # room for four marks
 
 

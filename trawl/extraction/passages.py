@@ -20,6 +20,7 @@ _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[」』”’）]*\s*|\n+")
 _WORD = re.compile(r"\s+")
 _TITLE = 80  # characters of a line that may be a heading though nothing marks it as one
+_LEAST = (32, 16, 8, 4, 2, 1)  # tokens of each section before shares are given out
 _ENDS = (".", "!", "?", ":", ";", ",", "。", "！", "？", "…", '"', "”")
 
 
@@ -51,8 +52,8 @@ def _is_heading(piece: str) -> bool:
 def spread(lengths: Sequence[int], budget: int, cost: int) -> list[int]:
     """Tokens that each section keeps so that, with a mark of `cost` tokens each, they stay within `budget`.
 
-    In proportion to the lengths, at least one of each. Where there is no room for one of each with its mark, the first
-    sections that have room share it.
+    A sentence's worth of each where there is room for it, else less, and of what is longer a share in proportion. Where
+    there is no room for one token of each with its mark, the first sections that have room share it.
     """
     there = np.asarray(lengths, dtype=np.int64)
     if there.sum() <= budget:
@@ -60,11 +61,12 @@ def spread(lengths: Sequence[int], budget: int, cost: int) -> list[int]:
     filled = np.flatnonzero(there)
     if budget - cost * len(filled) < len(filled):
         filled = filled[: max(0, budget // (cost + 1))]
-    kept = np.zeros_like(there)
-    if not len(filled):
-        return [int(n) for n in kept]
-    more, length = max(0, budget - (cost + 1) * len(filled)), there[filled] - 1
-    kept[filled] = 1 + np.minimum(length, more * length // max(1, int(length.sum())))
+    kept, length, room = np.zeros_like(there), there[filled], budget - cost * len(filled)
+    least = next((n for n in _LEAST if np.minimum(length, n).sum() <= room), 0)
+    sure = np.minimum(length, least)
+    rest = length - sure
+    more = min(int(rest.sum()), room - int(sure.sum()))
+    kept[filled] = sure + more * rest // max(1, int(rest.sum()))
     return [int(n) for n in kept]
 
 
