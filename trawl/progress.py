@@ -49,7 +49,7 @@ class _Parts:
         self.pace = Pace(tasks + len(self.known), len(self.known), now)
         self.name = job.stage.artifact
         if job.phase is not None:
-            self.name += f", exchange {job.phase + 1} of {len(job.stage.phases)}"
+            self.name += f", exchange {job.phase + 1} of {len(job.stage.phases_of(job.cfg))}"
         self.heard = self.rows = 0
         self.next = now
 

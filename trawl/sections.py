@@ -87,6 +87,10 @@ class Extraction(Section):
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
     max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
+    # Texts that are more than a prompt has room for: cut the middle of the longest, or keep each section's beginning,
+    # or extract from chunks and merge the answers, or do not ask.
+    over_budget: Literal["middle", "sections", "chunks", "skip"] = "middle"
+    max_chunks: Annotated[int, Field(ge=2, le=999)] = 32  # chunks: of one item or user; what is behind them is left out
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
 

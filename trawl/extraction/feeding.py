@@ -64,7 +64,8 @@ def answer_missing(side: str, job: Job, tasks: list[Task]) -> None:
 
 def _missing(side: str, job: Job, number: int) -> pa.Table:
     """Prompts of a bucket that have room for a text and no answer yet, each digest once, sorted by digest."""
-    rows = job.inputs.scattered(0, number).sort_by([("digest", "ascending"), ("entity", "ascending")])
+    assert job.phase is not None
+    rows = job.inputs.scattered(job.phase - 1, number).sort_by([("digest", "ascending"), ("entity", "ascending")])
     room = job.cfg.extraction.max_prompt_tokens - job.cfg.extraction.max_answer_tokens
     known = AnswerCache(job.inputs.store).lookup(rows.column("digest").unique().to_pylist())
     fresh = each_once(rows, known)

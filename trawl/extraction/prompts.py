@@ -7,10 +7,9 @@ instruction says so. A prompt is stored as digests and a clip plan, and rendered
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trawl.extraction.budget import Spans, clip, word_spans
 from trawl.extraction.key_factors import Factor
 from trawl.extraction.words import ENGLISH, Words, fill
 
@@ -180,7 +179,7 @@ def _listed(factors: Sequence[Factor]) -> str:
 
 
 def prompt_digest(
-    frame: Frame, text_digests: Sequence[str], kept: Sequence[int], engine: str, answer_tokens: int
+    frame: Frame, text_digests: Sequence[str], kept: Sequence[int | str], engine: str, answer_tokens: int
 ) -> str:
     """Digest of all that an answer depends on: the frame (template, factors, profile, titles), texts, cuts, engine."""
     parts = (
@@ -199,13 +198,3 @@ def prompt_digest(
         data = part.encode("utf-8", "replace")
         state.update(len(data).to_bytes(8, "little") + data)
     return state.hexdigest()
-
-
-def clipped(
-    texts: Sequence[str],
-    kept: Sequence[int],
-    there: Sequence[int],
-    spans_of: Callable[[str], Spans] = word_spans,
-) -> tuple[str, ...]:
-    """The texts as the clip plan leaves them."""
-    return tuple(clip(text, keep, count, spans_of) for text, keep, count in zip(texts, kept, there, strict=True))

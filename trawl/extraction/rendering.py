@@ -14,7 +14,9 @@ from trawl.extraction.engines import Engine, Request, Settings, make_engine
 from trawl.extraction.families import ITEM_ANSWERS, base_source
 from trawl.extraction.framing import Framer
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import clipped
+from trawl.extraction.plans import REDUCE, Planner, clipped_texts, noted
+from trawl.extraction.prompts import Frame
+from trawl.extraction.reducing import reduce_frame
 from trawl.inputs import Inputs
 
 __all__ = ["Renderer", "base_source", "copies", "each_once", "failed_answers"]
@@ -38,7 +40,8 @@ class Renderer:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
         self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
-        self.room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
+        self.planner = Planner(self.cfg, self.counted_by)
+        self.room = self.planner.room
         self.framer = Framer(side, inputs, cfg, self.counted_by)
         self.catalogue = self.framer.catalogue
         self.people = People(inputs.mapped("users", ["user", "fields"])) if side == "user" else None
@@ -49,12 +52,20 @@ class Renderer:
             for row in batch.to_pylist():
                 yield self._request(row)
 
+    def reduce_frame(self, owner: int, notes: int) -> Frame:
+        """The words around the answers to an entity's chunks."""
+        title = self.catalogue.titles([owner])[0] if self.people is None else None
+        return reduce_frame(title, notes, self.factors)
+
     def _request(self, row: Mapping[str, Any]) -> Request:
+        if row["plan"] == REDUCE:
+            return self._reduce(row)
         items, digests = self.framer.cited(row["items"]), row["text_digests"]
         there = self.catalogue.tokens[items].tolist()
-        texts = clipped(self.catalogue.texts(items, digests), row["kept"], there, self.counted_by.spans)
+        clip = (row["plan"], row["kept"], row["ranges"])
+        texts = clipped_texts(self.catalogue.texts(items, digests), clip, there, self.counted_by.spans)
         profile = self.people.profile(row["owner"]) if self.people else {}
-        frame = self.framer.frame(row["items"], row["ratings"] or (), profile)
+        frame = noted(self.framer.frame(row["items"], row["ratings"] or (), profile), row["chunk"] + 1, row["chunks"])
         return Request(
             row["digest"],
             frame.render(texts),
@@ -63,6 +74,13 @@ class Renderer:
             self.cfg.max_answer_tokens,
             extracted=self.framer.side.texts == ITEM_ANSWERS and any(texts),
         )
+
+    def _reduce(self, row: Mapping[str, Any]) -> Request:
+        """The prompt that merges answers, which come with the row."""
+        clip, digests = (REDUCE, row["kept"], ()), tuple(row["text_digests"])
+        texts = clipped_texts(row["texts"], clip, row["text_tokens"], self.counted_by.spans)
+        prompt = self.reduce_frame(row["owner"], len(texts)).render(texts)
+        return Request(row["digest"], prompt, texts, digests, self.cfg.max_answer_tokens, merges=True)
 
 
 def each_once(rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -4,7 +4,7 @@ Prompts depend on the texts and not on what is done with the answers: the source
 them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from trawl.config import Config
 from trawl.extraction import families
-from trawl.extraction.budget import clip_plan
 from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
 from trawl.extraction.framing import Framer
 from trawl.extraction.key_factors import domain_keys, domain_sources, load_factors
+from trawl.extraction.plans import Clip, Planner, budget_keys
 from trawl.extraction.prompts import Frame, prompt_digest
 from trawl.extraction.recent import last_before_cutoff
 from trawl.extraction.rendering import base_source
@@ -28,6 +28,7 @@ from trawl.inputs import Inputs
 from trawl.schemas import CONTRACTS
 from trawl.stage import Stage, Task, numbered, per_part
 
+Profile = Mapping[str, Sequence[str]]
 _PROMPT_KEYS = ("extraction.max_prompt_tokens", "extraction.max_answer_tokens")
 
 
@@ -61,32 +62,52 @@ class _Prompter:
         self.factors = load_factors(self.cfg.domain)
         self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
         self.label = label(self.engine)
+        self.planner = Planner(self.cfg, self.engine)
         self.framer = Framer(side, inputs, cfg, self.engine)
         self.catalogue = self.framer.catalogue
 
-    def row(
-        self, entity: int, frame: Frame, items: Sequence[int], cutoff: int, ratings: Sequence[float] | None = None
-    ) -> dict[str, Any]:
-        """A row of the prompts table: digests and clip plan, no text."""
+    def rows(
+        self, about: tuple[int, int], items: Sequence[int], ratings: Sequence[float] | None, profile: Profile
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of an entity (index, cut-off) in the prompts table: digests and clip plan, no text.
+
+        One, but for chunks; none where there is nothing to say.
+        """
         cited = self.framer.cited(items)
-        there = self.catalogue.tokens[cited]
-        around = self.engine.whole(frame.render([""] * len(cited)))
-        room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens - around
-        kept = clip_plan(there.tolist(), room) if cited else []
+
+        def chosen(places: Sequence[int]) -> tuple[list[int], list[float] | None]:
+            at = places if cited else range(len(items))  # without texts there is nothing to divide
+            return [items[n] for n in at], None if ratings is None else [ratings[n] for n in at]
+
+        def frame_of(places: Sequence[int]) -> Frame:
+            mine, marks = chosen(places)
+            return self.framer.frame(mine, marks or (), profile)
+
+        def read(place: int) -> str:
+            return self.catalogue.texts([cited[place]], self.catalogue.digests([cited[place]]))[0]
+
+        if self.framer.says_something(frame_of(range(len(items))), items):
+            there = self.catalogue.tokens[cited].tolist()
+            for clip, frame, tokens in self.planner.plan(there, read, frame_of):
+                mine, marks = chosen(clip.places)
+                own = {"entity": about[0], "cutoff": about[1], "tokens": tokens, "items": mine, "ratings": marks}
+                yield {**own, **self._row(clip, frame, self.framer.cited(mine))}
+
+    def _row(self, clip: Clip, frame: Frame, cited: list[int]) -> dict[str, Any]:
         digests = self.catalogue.digests(cited)
         return {
-            "entity": entity,
             "step": 0,
-            "chunk": 0,
-            "digest": prompt_digest(frame, digests, kept, self.label, self.cfg.max_answer_tokens),
+            "chunk": clip.chunk,
+            "digest": prompt_digest(frame, digests, clip.digested, self.label, self.cfg.max_answer_tokens),
             "template": frame.template,
-            "items": list(items),
             "text_digests": digests,
-            "kept": kept,
-            "cut": int(there.sum()) - sum(kept),
-            "tokens": around + sum(kept),
-            "cutoff": cutoff,
-            "ratings": ratings,
+            "plan": clip.plan,
+            "kept": clip.kept,
+            "ranges": clip.ranges,
+            "there": clip.there,
+            "cut": clip.there - sum(clip.kept),
+            "texts_cut": clip.texts_cut,
+            "chunks": clip.chunks,
         }
 
 
@@ -98,9 +119,7 @@ class ItemPrompter(_Prompter):
 
     def __call__(self, task: Task) -> pa.Table:
         items = self.inputs.part(self.framer.side.texts or "items", task.number, ["item"]).column("item").to_pylist()
-        frames = ((item, self.framer.frame([item], (), {})) for item in items)
-        rows = (self.row(item, frame, [item], 0) for item, frame in frames if self.framer.says_something(frame, [item]))
-        return _prompts("item_prompts", rows)
+        return _prompts("item_prompts", (row for item in items for row in self.rows((item, 0), [item], None, {})))
 
 
 class UserPrompter(_Prompter):
@@ -120,9 +139,7 @@ class UserPrompter(_Prompter):
         for user, cutoff in zip(owners.tolist(), cuts.tolist(), strict=True):
             mine = where.get(user, slice(0, 0))
             cited, thought = items[mine].tolist(), ratings[mine].tolist() if ratings is not None else None
-            frame = self.framer.frame(cited, thought or (), people.profile(user))
-            if self.framer.says_something(frame, cited):
-                yield self.row(user, frame, cited, cutoff, thought)
+            yield from self.rows((user, cutoff), cited, thought, people.profile(user))
 
     def _last(self, number: int, owners: Any, cuts: Any) -> tuple[Any, Any, dict[int, slice]]:
         """Of the part's users the last items before the cut-off, oldest first; their ratings, or 1 where liked and 0
@@ -157,7 +174,7 @@ def _text_keys(cfg: Config) -> tuple[str, ...]:
 def _prompt_keys(side: str, cfg: Config) -> tuple[str, ...]:
     own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg))
     most = ("extraction.user_items",) if side == "user" else ()
-    return (*keys_of(cfg.extraction), *own, *_PROMPT_KEYS, *most)
+    return (*keys_of(cfg.extraction), *own, *_PROMPT_KEYS, *budget_keys(cfg.extraction), *most)
 
 
 def _prompt_reads(side: str, cfg: Config) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,10 +101,19 @@ def _some(record: Record, variant: Variant, count: int) -> list[dict[str, Any]]:
 
 
 def _prompts(record: Record, variant: Variant, kind: str, entities: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = record.pick(
-        record.beside(variant, f"{kind}_prompts"), "entity", entities, ["items", "kept", "cut"]
-    )
-    return found
+    """What an entity's prompts cite, keep and leave out; an item that stands in several chunks is cited once."""
+    prompts = record.beside(variant, f"{kind}_prompts")
+    out: dict[int, dict[str, Any]] = {}
+    if prompts is None or not entities:
+        return {}
+    wanted = np.array(list(entities), dtype=np.int64)
+    rows = record.rows(prompts, "entity", wanted, ["chunk", "items", "kept", "cut"])
+    for row in rows.sort_by([("entity", "ascending"), ("chunk", "ascending")]).to_pylist():
+        found = out.setdefault(row["entity"], {"items": [], "kept": 0, "cut": 0})
+        found["items"] = list(dict.fromkeys([*found["items"], *row["items"]]))
+        found["kept"] += sum(row["kept"])
+        found["cut"] += row["cut"]
+    return out
 
 
 def _items(
@@ -149,7 +159,7 @@ def _example(
         ),
         answer=condense(compared.answer, _SHOWN),
         found=share(compared.found, compared.words) if any(compared.sources) else None,  # else nothing was read
-        kept=sum(prompt["kept"]) if prompt else None,
+        kept=prompt["kept"] if prompt else None,
         cut=prompt["cut"] if prompt else None,
     )
 

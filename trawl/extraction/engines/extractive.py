@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import zip_longest
 
-from trawl.extraction.budget import TOKEN, count_tokens
+from trawl.extraction.budget import ELISION, TOKEN, count_tokens
 from trawl.extraction.engines import unspaced
 from trawl.extraction.engines.seam import CountsWords, Reply, Request
 from trawl.extraction.key_factors import Factor
@@ -86,12 +86,15 @@ class ExtractiveEngine(CountsWords):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Reply:
-        read = self._read_extracted if request.extracted else self._read
-        found = [read(text) for text in request.texts if text]
-        ranked = [
-            _ranked(factor, [per_text[number] for per_text in found], self.signs)
-            for number, factor in enumerate(self.factors)
-        ]
+        if request.merges:
+            ranked = _united(self.factors, request.texts)
+        else:
+            read = self._read_extracted if request.extracted else self._read
+            found = [read(text) for text in request.texts if text]
+            ranked = [
+                _ranked(factor, [per_text[number] for per_text in found], self.signs)
+                for number, factor in enumerate(self.factors)
+            ]
         ends = (*_ENDS, *unspaced.ENDS) if self.signs else _ENDS
         text = _within([factor.name for factor in self.factors], ranked, request.max_tokens, ends)
         return Reply(text, count_tokens(request.prompt), count_tokens(text))
@@ -254,6 +257,30 @@ def _representative(found: Sequence[Found], signs: bool) -> list[str]:
 @lru_cache(50_000)
 def _words(sentence: str) -> frozenset[str]:
     return frozenset(word.lower() for word in _WORD.findall(sentence))
+
+
+def _united(factors: Sequence[Factor], answers: Sequence[str]) -> list[list[str]]:
+    """Each factor's answers over several answers of this engine: each once, those that most of them give first.
+
+    Of those that as many give, the first of each answer come before the second ones.
+    """
+    lines = [dict(line.split(": ", 1) for line in _lines(answer)) for answer in answers]
+    out = []
+    for factor in factors:
+        listed = [_listed(factor, of.get(factor.name, "")) for of in lines]
+        votes = Counter(said for turn in zip_longest(*listed) for said in turn if said)
+        out.append([said for said, _ in sorted(votes.items(), key=lambda vote: -vote[1])])
+    return out
+
+
+def _lines(answer: str) -> list[str]:
+    """Lines that name a factor; what is left of one behind the mark of a cut names none."""
+    return [line for line in answer.replace(ELISION, "\n").splitlines() if ": " in line]
+
+
+def _listed(factor: Factor, said: str) -> list[str]:
+    parts = split_sentences(said) if factor.kind == "sentences" else said.split(", ")
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
 def _within(names: Sequence[str], ranked: Sequence[Sequence[str]], room: int, ends: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ class Request:
     """One prompt: as rendered for a language model, and its clipped texts for engines that read only those.
 
     `extracted`: the texts are answers about items, a line per key factor, and not texts from outside.
+    `merges`: the texts are answers to the chunks of one entity, to be united into one.
     """
 
     digest: str
@@ -18,6 +19,7 @@ class Request:
     text_digests: tuple[str, ...]
     max_tokens: int
     extracted: bool = False
+    merges: bool = False
 
 
 @dataclass(frozen=True)
