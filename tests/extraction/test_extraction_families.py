@@ -219,3 +219,32 @@ def test_nothing_at_or_after_the_cutoff_is_seen(store: Store, family: str) -> No
     assert whole(store, plain, "user_prompts").equals(whole(store, other, "user_prompts"))
     was, now = ({r["entity"]: r["digest"] for r in rows(store, d, "user_prompts")} for d in (plain, earlier))
     assert {u for u in was if was[u] != now[u]} == ({3} if FAMILIES[family].user.rated else set())
+
+
+@pytest.mark.parametrize("policy", ["middle", "sections", "chunks", "skip"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_policy_for_texts_over_the_budget_serves_every_family(
+    store: Store, engine: CountingEngine, family: str, policy: str
+) -> None:
+    long = {n: f"Film {n} is long. {'It goes on and on. ' * 60}" for n in TEXTS}
+    engine.reply = " ".join(f"It has {n} words." for n in range(70))
+    cfg = config(family=family, over_budget=policy, max_prompt_tokens=960, max_answer_tokens=400, failures=())
+    done = run(store, world(store, long), cfg, *(KAR if family == "kar" else ALL))
+    users = [row for row in rows(store, done, "user_prompts") if row["entity"] == 3]
+    room = 960 - 400
+    # kar has no text to cut; where items are skipped, kellmrec knows their users' history alone
+    whole_one = family == "kar" or (family, policy) == ("kellmrec", "skip")
+    assert {row["plan"] for row in users} == {"whole" if whole_one else policy}
+    assert (len(users) > 1) == (policy == "chunks" and not whole_one)
+    stated = [r for row in users for r in row["ratings"] or ()]
+    cited = [item for row in users for item in row["items"]]
+    assert sorted(set(cited)) == [4, 5, 6]
+    if FAMILIES[family].user.rated:
+        mine = dict(zip(cited, stated, strict=True))
+        assert mine == {i: r for u, i, r in RATINGS if u == 3 and i in mine}
+    assert all(engine.count(request.prompt) <= room for request in engine.asked)
+    for request in engine.asked:
+        for name, _, _, body in take_apart(request.prompt).blocks:
+            assert name != "HISTORY" or len(body.split("\n")) <= 3
+    skipped = policy == "skip" and not whole_one
+    assert (done["user_answers"].statuses.get("skipped", 0) > 0) == skipped
