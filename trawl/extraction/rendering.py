@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction.answer_forms import in_form
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
@@ -59,6 +60,7 @@ class Renderer:
             frame = item_frame(titles[0], self.factors)
         else:
             frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
+        frame = in_form(frame, self.factors, self.cfg)
         return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction.answer_forms import in_form
 from trawl.extraction.budget import clip_plan
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
@@ -63,6 +64,7 @@ class _Prompter:
 
     def row(self, entity: int, frame: Frame, items: Sequence[int], cutoff: int) -> dict[str, Any]:
         """A row of the prompts table: digests and clip plan, no text."""
+        frame = in_form(frame, self.factors, self.cfg)
         there = self.catalogue.tokens[list(items)]
         around = self.engine.whole(frame.render([""] * len(items)))
         room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens - around
