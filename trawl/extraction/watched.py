@@ -103,110 +103,115 @@ class Turns:
                 self._free.notify_all()
 
 
+class Watching:
+    """Marks and turns before Ray's worker class for vLLM, which stands behind this one in the order of calls.
+
+    Its rows come back as plain columns, failed ones too.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        marks: Marks,
+        failures: Failures,
+        start: Start,
+        asking: Asking,
+        engines: int,
+        **rest: Any,
+    ) -> None:
+        """`engines`: how many are started side by side. Raises EngineDied, ConfigError: it did not start."""
+        self.marks, self.turns, self.asking = marks, Turns(), asking
+        if failure := failures.found():
+            raise failure
+        if (idle := marks.starts()) >= _IDLE_STARTS + engines:
+            failure = EngineDied(
+                f"vllm: {idle} engines were started and died before they answered anything; look at memory and at "
+                "Ray's worker logs, set resources.engine_rows or extraction.max_prompt_tokens lower, run again"
+            )
+            failures.leave(failure)
+            raise failure
+        self.start = f"start-{uuid.uuid4().hex}"
+        marks.begin(self.start)
+        os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
+        self.adapter = asking.adapter()
+        self.heard: dict[int, tuple[str, int]] = {}
+        with starting(failures, start):
+            super().__init__(*arguments, **rest)
+        self.sampling = _sampling(asking)
+        self._listen()
+
+    def validate_inputs(self, inputs: list[dict[str, Any]]) -> None:
+        """Rows become requests in `udf`, not before."""
+
+    def _listen(self) -> None:
+        """Hear what Ray's worker drops of a reply: why it ended, how many tokens of the prompt were cached."""
+        generate = self.llm._generate_async
+
+        async def heard(request: Any) -> Any:
+            output = await generate(request)
+            self.heard[request.request_id] = (output.outputs[0].finish_reason, output.num_cached_tokens or 0)
+            return output
+
+        self.llm._generate_async = heard
+
+    def _request(self, row: dict[str, Any]) -> None:
+        """What Ray's worker wants in a row."""
+        row["tokenized_prompt"] = np.frombuffer(row.pop("prompt"), np.int32).tolist()
+        row["sampling_params"] = self.sampling | {"max_tokens": int(row.pop("max_tokens"))}
+        if self.adapter:
+            row["model"] = self.adapter
+
+    async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        name = f"batch-{digest_json([row['digest'] for row in batch])}"
+        for row in batch:
+            self._request(row)
+        deaths = await asyncio.to_thread(self.marks.begin, name)
+        if deaths < _DEATHS:
+            async with self.turns.together():
+                async for out in super().udf(batch):  # type: ignore[misc]
+                    yield self._plain(out, deaths + 1)
+        else:
+            async with self.turns.alone():
+                for row in batch:
+                    yield await self._by_itself(row, deaths + 1)
+        await asyncio.to_thread(self.marks.end, name)
+        if self.start:
+            await asyncio.to_thread(self.marks.end, self.start)
+            self.start = ""
+        for row in batch:  # what Ray's worker leaves in them
+            for column in _TAKEN:
+                row.pop(column, None)
+
+    async def _by_itself(self, row: dict[str, Any], attempt: int) -> dict[str, Any]:
+        name, index = f"row-{row['digest']}", row[_INDEX]
+        if await asyncio.to_thread(self.marks.begin, name):
+            return _failed(index, "EngineDied: the engine died with only this prompt in it", attempt)
+        outs = [self._plain(out, attempt) async for out in super().udf([row])]  # type: ignore[misc]
+        await asyncio.to_thread(self.marks.end, name)
+        return outs[0]
+
+    def _plain(self, out: dict[str, Any], attempt: int) -> dict[str, Any]:
+        """The columns that are kept, the same of answered and failed rows; Ray's own mark of an error is off."""
+        if error := out.get("__inference_error__", ""):
+            return _failed(out[_INDEX], error, attempt)
+        finish, cached = self.heard.pop(out["request_id"], _UNHEARD)
+        return {
+            _INDEX: out[_INDEX],
+            "text": out["generated_text"],
+            "tokens_in": int(out["num_input_tokens"]),
+            "tokens_out": len(out["generated_tokens"]),
+            "tokens_cached": cached,
+            "finished": finish != "length",
+            "error": "",
+            "seconds": float(out["time_taken_llm"]),
+            "attempts": attempt,
+            "__inference_error__": "",
+        }
+
+
 def watched(base: type) -> type:
-    """Ray's worker class for vLLM with marks and turns. Its rows come back as plain columns, failed ones too."""
-
-    class Watched(base):  # type: ignore[misc]
-        def __init__(
-            self,
-            *arguments: Any,
-            marks: Marks,
-            failures: Failures,
-            start: Start,
-            asking: Asking,
-            engines: int,
-            **rest: Any,
-        ) -> None:
-            """`engines`: how many are started side by side. Raises EngineDied, ConfigError: it did not start."""
-            self.marks, self.turns, self.asking = marks, Turns(), asking
-            if failure := failures.found():
-                raise failure
-            if (idle := marks.starts()) >= _IDLE_STARTS + engines:
-                failure = EngineDied(
-                    f"vllm: {idle} engines were started and died before they answered anything; look at memory and at "
-                    "Ray's worker logs, set resources.engine_rows or extraction.max_prompt_tokens lower, run again"
-                )
-                failures.leave(failure)
-                raise failure
-            self.start = f"start-{uuid.uuid4().hex}"
-            marks.begin(self.start)
-            os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
-            self.adapter = asking.adapter()
-            self.heard: dict[int, tuple[str, int]] = {}
-            with starting(failures, start):
-                super().__init__(*arguments, **rest)
-            self.sampling = _sampling(asking)
-            self._listen()
-
-        def validate_inputs(self, inputs: list[dict[str, Any]]) -> None:
-            """Rows become requests in `udf`, not before."""
-
-        def _listen(self) -> None:
-            """Hear what Ray's worker drops of a reply: why it ended, how many tokens of the prompt were cached."""
-            generate = self.llm._generate_async
-
-            async def heard(request: Any) -> Any:
-                output = await generate(request)
-                self.heard[request.request_id] = (output.outputs[0].finish_reason, output.num_cached_tokens or 0)
-                return output
-
-            self.llm._generate_async = heard
-
-        def _request(self, row: dict[str, Any]) -> None:
-            """What Ray's worker wants in a row."""
-            row["tokenized_prompt"] = np.frombuffer(row.pop("prompt"), np.int32).tolist()
-            row["sampling_params"] = self.sampling | {"max_tokens": int(row.pop("max_tokens"))}
-            if self.adapter:
-                row["model"] = self.adapter
-
-        async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-            name = f"batch-{digest_json([row['digest'] for row in batch])}"
-            for row in batch:
-                self._request(row)
-            deaths = await asyncio.to_thread(self.marks.begin, name)
-            if deaths < _DEATHS:
-                async with self.turns.together():
-                    async for out in super().udf(batch):
-                        yield self._plain(out, deaths + 1)
-            else:
-                async with self.turns.alone():
-                    for row in batch:
-                        yield await self._by_itself(row, deaths + 1)
-            await asyncio.to_thread(self.marks.end, name)
-            if self.start:
-                await asyncio.to_thread(self.marks.end, self.start)
-                self.start = ""
-            for row in batch:  # what Ray's worker leaves in them
-                for column in _TAKEN:
-                    row.pop(column, None)
-
-        async def _by_itself(self, row: dict[str, Any], attempt: int) -> dict[str, Any]:
-            name, index = f"row-{row['digest']}", row[_INDEX]
-            if await asyncio.to_thread(self.marks.begin, name):
-                return _failed(index, "EngineDied: the engine died with only this prompt in it", attempt)
-            outs = [self._plain(out, attempt) async for out in super().udf([row])]
-            await asyncio.to_thread(self.marks.end, name)
-            return outs[0]
-
-        def _plain(self, out: dict[str, Any], attempt: int) -> dict[str, Any]:
-            """The columns that are kept, the same of answered and failed rows; Ray's own mark of an error is off."""
-            if error := out.get("__inference_error__", ""):
-                return _failed(out[_INDEX], error, attempt)
-            finish, cached = self.heard.pop(out["request_id"], _UNHEARD)
-            return {
-                _INDEX: out[_INDEX],
-                "text": out["generated_text"],
-                "tokens_in": int(out["num_input_tokens"]),
-                "tokens_out": len(out["generated_tokens"]),
-                "tokens_cached": cached,
-                "finished": finish != "length",
-                "error": "",
-                "seconds": float(out["time_taken_llm"]),
-                "attempts": attempt,
-                "__inference_error__": "",
-            }
-
-    return Watched
+    """Ray's worker class for vLLM, watched."""
+    return type("Watched", (Watching, base), {})
 
 
 def _sampling(asking: Asking) -> dict[str, Any]:
