@@ -1,13 +1,16 @@
 """Tokens per second of the pipeline's way to vLLM against the bare engine: same prompts, same model, same settings.
 
     python tests/bench/extraction.py [--prompts 2000] [--side item] [--model FOLDER] [--out result.json]
+    python tests/bench/extraction.py --orders --side user [--blocks 800]
 
 A tiny model is made on the spot. The pipeline is what `item_answers` does before its parts are written: find what is
 missing, render, ask, judge, keep. Its clock starts when the engine takes its first batch and stops when the last block
 of answers is in the cache. The bare engine gets the same token ids in the same order from a list, in a process of its
-own; its clock runs while `LLM.generate` does. Start-up is in neither. The parts around the engine are then run by
-themselves, one process, nothing else: their seconds of CPU say where the rest goes (they overlap with the engine where
-there are cores for it). The last line is JSON.
+own; its clock runs while `LLM.generate` does. Start-up is in neither. The same is counted in CPU seconds of all their
+processes, which other work on the machine does not change; with a core for each process the wall clock does better.
+The parts around the engine are then run by themselves, in one process: their CPU seconds say where the rest goes.
+`--orders` asks the bare engine the same prompts in no order and in the pipeline's, with a key-value cache of so many
+blocks, and says which share of their tokens it had read before. The last line is JSON.
 """
 
 import argparse
@@ -17,8 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from trawl import pipeline
@@ -74,43 +78,71 @@ def made(store: Store, cfg: Config, side: str) -> tuple[Job, list[Task]]:
     return Job(stage, 1, inputs, cfg, "bench"), numbered(stage.phases[0].buckets(inputs, cfg))
 
 
+class Meter:
+    """CPU seconds of this process and all below it, also of those that end, since `begin`."""
+
+    def __init__(self) -> None:
+        self.first: dict[int, float] = {}
+        self.last: dict[int, float] = {}
+
+    def look(self, begin: bool = False) -> None:
+        me = psutil.Process()
+        for process in (me, *me.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                times = process.cpu_times()
+                self.last[process.pid] = times.user + times.system
+                self.first.setdefault(process.pid, self.last[process.pid] if begin else 0.0)
+
+    def seconds(self) -> float:
+        return sum(self.last[pid] - self.first[pid] for pid in self.last)
+
+
 @contextmanager
-def first_batch(job: Job) -> Iterator[list[float]]:
-    """When the engine took its first batch: it leaves a mark in the store."""
+def metered(begun: Callable[[], bool]) -> Iterator[tuple[list[float], Meter]]:
+    """The moment from which on `begun` was true, and the CPU seconds since then."""
     seen: list[float] = []
-    folder, over = Path(job.inputs.store.path(*job.inputs.work[:-1], "_attempts")), threading.Event()
+    meter, over = Meter(), threading.Event()
 
     def watch() -> None:
-        while not seen and not over.wait(0.01):
-            if any(folder.glob("batch-*")):
+        while not over.wait(0.25 if seen else 0.01):
+            if seen:
+                meter.look()
+            elif begun():
+                meter.look(begin=True)
                 seen.append(time.monotonic())
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield seen
+        yield seen, meter
     finally:
         over.set()
         thread.join()
 
 
-def fed(side: str, job: Job, tasks: list[Task]) -> tuple[feeding.Fed, float]:
-    """What the pipeline did, and the seconds between its engine's first batch and the last kept block."""
+def in_engine(job: Job) -> Callable[[], bool]:
+    """Whether the engine has taken its first batch: it leaves a mark in the store."""
+    folder = Path(job.inputs.store.path(*job.inputs.work[:-1], "_attempts"))
+    return lambda: any(folder.glob("batch-*"))
+
+
+def fed(side: str, job: Job, tasks: list[Task]) -> tuple[feeding.Fed, float, float]:
+    """What the pipeline did, and the seconds and CPU seconds from its engine's first batch to the last kept block."""
     ends: list[float] = []
     real = feeding._followed
+    with metered(in_engine(job)) as (begins, meter):
 
-    def followed(*arguments: Any) -> feeding.Fed:
-        out = real(*arguments)
-        ends.append(time.monotonic())
-        return out
+        def followed(*arguments: Any) -> feeding.Fed:
+            out = real(*arguments)
+            ends.extend((time.monotonic(), meter.seconds()))
+            return out
 
-    feeding._followed = followed
-    try:
-        with first_batch(job) as begins:
+        feeding._followed = followed
+        try:
             out = feeding.answer_missing(side, job, tasks)
-    finally:
-        feeding._followed = real
-    return out, ends[0] - begins[0]
+        finally:
+            feeding._followed = real
+    return out, ends[0] - begins[0], ends[1]
 
 
 def around(side: str, job: Job, tasks: list[Task], to: Path) -> dict[str, float]:
@@ -163,12 +195,14 @@ def bare(prompts: Path, arguments: dict[str, Any]) -> dict[str, float]:
     ids = [np.frombuffer(p, np.int32).tolist() for p in table.column("prompt").to_pylist()]
     asked = [vllm.SamplingParams(temperature=0.0, max_tokens=most) for most in table.column("most").to_pylist()]
     engine = vllm.LLM(**arguments)
-    started, cpu = time.monotonic(), time.process_time()
+    started, meter = time.monotonic(), Meter()
+    meter.look(begin=True)
     outputs = engine.generate([{"prompt_token_ids": i} for i in ids], asked, use_tqdm=False)
     seconds = time.monotonic() - started
+    meter.look()
     return {
         "seconds": seconds,
-        "own_cpu": time.process_time() - cpu,
+        "cpu": meter.seconds(),
         "rows": len(outputs),
         "tokens_in": sum(len(o.prompt_token_ids) for o in outputs),
         "tokens_out": sum(len(o.outputs[0].token_ids) for o in outputs),
@@ -187,16 +221,37 @@ def in_a_process(cfg: Config, prompts: Path) -> dict[str, float]:
     return found
 
 
-def compared(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def prepared(args: argparse.Namespace, folder: Path) -> tuple[Job, list[Task]]:
     from tiny_model import make_tiny_qwen2
 
     model = args.model or make_tiny_qwen2(folder / "model", answer="", hidden=args.hidden, layers=args.layers)
-    cfg, store = recipe(model, args.prompts, args.side, args.set), Store(str(folder / "store"))
-    job, tasks = made(store, cfg, args.side)
+    return made(Store(str(folder / "store")), recipe(model, args.prompts, args.side, args.set), args.side)
+
+
+def orders(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The share of cached tokens of prompts without an order, as digests leave them, and by their beginnings."""
+    args.set.append(f"extraction.engine_arguments={{num_gpu_blocks_override = {args.blocks}}}")
+    job, tasks = prepared(args, folder)
+    around(args.side, job, tasks, folder)
+    table, shares = pa.ipc.open_file(str(folder / "prompts.arrow")).read_all(), {}
+    mixed = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
+    for name, rows in {"without order": mixed, "by beginning": table}.items():
+        path = folder / "ordered.arrow"
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(rows)
+        found = in_a_process(job.cfg, path)
+        share = found["cached"] / found["tokens_in"]
+        shares[name] = {"cached_share": round(share, 3), "seconds": round(found["seconds"], 1)}
+    return {"bench": "orders", "side": args.side, "prompts": table.num_rows, "blocks": args.blocks, **shares}
+
+
+def compared(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    job, tasks = prepared(args, folder)
+    cfg = job.cfg
     spent = around(args.side, job, tasks, folder)
     alone = in_a_process(cfg, folder / "prompts.arrow")
     executor(cfg)  # connects to Ray
-    whole, seconds = fed(args.side, job, tasks)
+    whole, seconds, cpu = fed(args.side, job, tasks)
     assert (whole.rows, whole.tokens_in) == (alone["rows"], alone["tokens_in"]), "not the same prompts"
     rates = [(w["tokens_in"] + w["tokens_out"]) / s for w, s in ((vars(whole), seconds), (alone, alone["seconds"]))]
     return {
@@ -210,6 +265,11 @@ def compared(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "pipeline_tokens_per_second": round(rates[0]),
         "bare_tokens_per_second": round(rates[1]),
         "ratio": round(rates[0] / rates[1], 3),
+        "pipeline_cpu_seconds": round(cpu, 1),
+        "bare_cpu_seconds": round(alone["cpu"], 1),
+        "cpu_ratio": round(
+            alone["cpu"] * (whole.tokens_in + whole.tokens_out) / (cpu * (alone["tokens_in"] + alone["tokens_out"])), 3
+        ),
         "target": TARGET,
         "cached_share_pipeline": round(whole.cached / whole.tokens_in, 3),
         "cached_share_bare": round(alone["cached"] / alone["tokens_in"], 3),
@@ -228,6 +288,8 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--orders", action="store_true", help="the share of cached tokens by the order of the prompts")
+    parser.add_argument("--blocks", type=int, default=800, help="--orders: blocks of the key-value cache")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--arguments", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -236,11 +298,13 @@ def main() -> int:
         return 0
     with TemporaryDirectory() as folder:
         os.environ.setdefault("TRAWL_NODE_CACHE", f"{folder}/node")
+        if args.orders:
+            print(json.dumps(orders(args, Path(folder))))
+            return 0
         found = compared(args, Path(folder))
-    print(
-        f"{found['prompts']:,} prompts: pipeline {found['pipeline_tokens_per_second']:,} tokens/s, bare engine "
-        f"{found['bare_tokens_per_second']:,}; ratio {found['ratio']} (target {TARGET})"
-    )
+    rates = f"pipeline {found['pipeline_tokens_per_second']:,} tokens/s, bare {found['bare_tokens_per_second']:,}"
+    ratios = f"ratio {found['ratio']} (target {TARGET}), of CPU seconds {found['cpu_ratio']}"
+    print(f"{found['prompts']:,} prompts: {rates}; {ratios}")
     print("CPU seconds around the engine: " + ", ".join(f"{n} {s}" for n, s in found["cpu_seconds_around"].items()))
     print(json.dumps(found), flush=True)
     if args.out:

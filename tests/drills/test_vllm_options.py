@@ -121,6 +121,6 @@ def test_a_cache_too_small_for_one_prompt_is_one_line(world: World, tmp_path: Pa
     long = make_tiny_qwen2(tmp_path / "long", layers=2)
     about = json.loads((long / "config.json").read_text())
     (long / "config.json").write_text(json.dumps(about | {"max_position_embeddings": 4_000_000}))
-    words = r"did not start: .*max seq len.*KV cache is needed.*resources\.cpu_cache_gib \(1\).*max_prompt_tokens \(3000000\)"
+    words = r"did not start: .*max seq len.*KV cache is needed.*cpu_cache_gib \(1\).*max_prompt_tokens \(3000000\)"
     with pytest.raises(EngineDied, match=words):
         answers(world, f"extraction.model={long}", "extraction.max_prompt_tokens=3000000")
