@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trawl.extraction.budget import Spans, clip, word_spans
 from trawl.extraction.key_factors import Factor
 
-ITEM_TEMPLATE, USER_TEMPLATE = "trawl-item-1", "trawl-user-1"
+ITEM_TEMPLATE, USER_TEMPLATE = "trawl-item-1", "trawl-user-2"
 _FIELD, _TITLE = 200, 300  # most characters of a profile value and of a title
 
 # C0 and C1 controls but tab and line feed, surrogates, direction marks, zero-width signs, interlinear marks, tags.
@@ -68,15 +68,18 @@ def item_frame(title: str, factors: Sequence[Factor]) -> Frame:
 
 
 def user_frame(titles: Sequence[str], profile: Mapping[str, Sequence[str]], factors: Sequence[Factor]) -> Frame:
-    """The user prompt: profile, key factors, the texts of the last items before the cut-off, oldest first."""
+    """The user prompt: key factors, the texts of the last items before the cut-off, oldest first, and the profile.
+
+    What differs between users comes last, so that an engine reads what they share once.
+    """
     known = [f"{line(k, _FIELD)}: {', '.join(line(v, _FIELD) for v in profile[k])}" for k in sorted(profile)]
     about = f"What is known about the user: <<<PROFILE>>> {'; '.join(known)} <<<END PROFILE>>>\n" if known else ""
     head = (
-        f"You are given texts about the last {len(titles)} items that a user chose, oldest first. {about}"
+        f"You are given texts about the last {len(titles)} items that a user chose, oldest first. "
         "Extract from the texts what the user prefers, under each of these key factors:\n"
         f"{_listed(factors)}\n{_RULES}"
     )
-    return Frame(USER_TEMPLATE, head, tuple(line(title, _TITLE) for title in titles), ASK)
+    return Frame(USER_TEMPLATE, head, tuple(line(title, _TITLE) for title in titles), about + ASK)
 
 
 _RULES = (
