@@ -179,7 +179,7 @@ STAGES = (
     ITEM_ANSWERS,
     Stage(
         artifact="user_prompts",
-        version=1,
+        version=2,
         reads=always("users", "items", "item_texts", "log", "cutoffs"),
         keys=_user_prompt_keys,
         models=_models,
