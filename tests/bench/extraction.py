@@ -16,6 +16,7 @@ blocks, and says which share of their tokens it had read before. The last line i
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -84,6 +85,7 @@ class Meter:
     def __init__(self) -> None:
         self.first: dict[int, float] = {}
         self.last: dict[int, float] = {}
+        self.names: dict[int, str] = {}
 
     def look(self, begin: bool = False) -> None:
         me = psutil.Process()
@@ -92,9 +94,18 @@ class Meter:
                 times = process.cpu_times()
                 self.last[process.pid] = times.user + times.system
                 self.first.setdefault(process.pid, self.last[process.pid] if begin else 0.0)
+                words = process.cmdline()
+                self.names[process.pid] = Path(re.split(r"[ (]", words[0])[0]).name if words else ""
 
     def seconds(self) -> float:
-        return sum(self.last[pid] - self.first[pid] for pid in self.last)
+        return sum(self.by_name().values())
+
+    def by_name(self) -> dict[str, float]:
+        """The same for each kind of process."""
+        out: dict[str, float] = {}
+        for pid, name in self.names.items():
+            out[name] = out.get(name, 0.0) + self.last[pid] - self.first[pid]
+        return {name: round(seconds, 1) for name, seconds in out.items() if seconds >= 0.1}
 
 
 @contextmanager
@@ -126,15 +137,15 @@ def in_engine(job: Job) -> Callable[[], bool]:
     return lambda: any(folder.glob("batch-*"))
 
 
-def fed(side: str, job: Job, tasks: list[Task]) -> tuple[feeding.Fed, float, float]:
-    """What the pipeline did, and the seconds and CPU seconds from its engine's first batch to the last kept block."""
-    ends: list[float] = []
+def fed(side: str, job: Job, tasks: list[Task]) -> tuple[feeding.Fed, float, dict[str, float]]:
+    """What the pipeline did; seconds from its engine's first batch to the last kept block, CPU seconds by process."""
+    ends: list[Any] = []
     real = feeding._followed
     with metered(in_engine(job)) as (begins, meter):
 
         def followed(*arguments: Any) -> feeding.Fed:
             out = real(*arguments)
-            ends.extend((time.monotonic(), meter.seconds()))
+            ends.extend((time.monotonic(), meter.by_name()))
             return out
 
         feeding._followed = followed
@@ -187,7 +198,7 @@ def write_prompts(rows: list[dict[str, Any]], path: Path) -> None:
         writer.write_table(table)
 
 
-def bare(prompts: Path, arguments: dict[str, Any]) -> dict[str, float]:
+def bare(prompts: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """The same prompts straight into vLLM."""
     import vllm
 
@@ -203,6 +214,7 @@ def bare(prompts: Path, arguments: dict[str, Any]) -> dict[str, float]:
     return {
         "seconds": seconds,
         "cpu": meter.seconds(),
+        "cpu_by_process": meter.by_name(),
         "rows": len(outputs),
         "tokens_in": sum(len(o.prompt_token_ids) for o in outputs),
         "tokens_out": sum(len(o.outputs[0].token_ids) for o in outputs),
@@ -210,14 +222,14 @@ def bare(prompts: Path, arguments: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def in_a_process(cfg: Config, prompts: Path) -> dict[str, float]:
+def in_a_process(cfg: Config, prompts: Path) -> dict[str, Any]:
     arguments = launching.engine_arguments(cfg, on_gpu=False) | {"model": cfg.extraction.model}
     arguments.pop("worker_extension_cls")  # the leash, which is tied to an actor
     words = [sys.executable, __file__, "--bare", str(prompts), "--arguments", json.dumps(arguments)]
     done = subprocess.run(
         words, env=os.environ | launching._environment(cfg, False), stdout=subprocess.PIPE, check=True
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -251,7 +263,8 @@ def compared(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     spent = around(args.side, job, tasks, folder)
     alone = in_a_process(cfg, folder / "prompts.arrow")
     executor(cfg)  # connects to Ray
-    whole, seconds, cpu = fed(args.side, job, tasks)
+    whole, seconds, by_process = fed(args.side, job, tasks)
+    cpu = sum(by_process.values())
     assert (whole.rows, whole.tokens_in) == (alone["rows"], alone["tokens_in"]), "not the same prompts"
     rates = [(w["tokens_in"] + w["tokens_out"]) / s for w, s in ((vars(whole), seconds), (alone, alone["seconds"]))]
     return {
@@ -270,6 +283,8 @@ def compared(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cpu_ratio": round(
             alone["cpu"] * (whole.tokens_in + whole.tokens_out) / (cpu * (alone["tokens_in"] + alone["tokens_out"])), 3
         ),
+        "pipeline_cpu_by_process": by_process,
+        "bare_cpu_by_process": alone["cpu_by_process"],
         "target": TARGET,
         "cached_share_pipeline": round(whole.cached / whole.tokens_in, 3),
         "cached_share_bare": round(alone["cached"] / alone["tokens_in"], 3),
