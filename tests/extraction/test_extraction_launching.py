@@ -15,6 +15,7 @@ from trawl.errors import ConfigError, EngineDied
 from trawl.extraction import starting
 from trawl.extraction.engine_arguments import check_names, check_own
 from trawl.extraction.engines import models_of
+from trawl.extraction.engines.vllm import VllmEngine
 from trawl.extraction.launching import engine_arguments
 from trawl.extraction.starting import Failures, Start, explained
 from trawl.store import Store
@@ -45,6 +46,12 @@ RuntimeError: Worker failed with error 'Available memory', please check the stac
 def test_what_trawl_sets_is_refused_by_name(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"extraction\.engine_arguments\.{name}: .*{words}"):
         check_own({"max_num_seqs": 4, name: 1})
+
+
+def test_it_is_refused_before_anything_is_counted(tmp_path: Path) -> None:
+    cfg = model(tmp_path).override("extraction.engine_arguments={tokenizer = 'x'}")
+    with pytest.raises(ConfigError, match=r"engine_arguments\.tokenizer: trawl sets it; use extraction\.model"):
+        VllmEngine(cfg.extraction)
 
 
 def test_a_format_that_may_run_code_is_refused() -> None:

@@ -36,7 +36,7 @@ _SENT = pa.schema(
 )
 _AT_ONCE = 256  # prompts that a rendering task holds as text
 _GROUPS = 256  # most groups of prompts by their beginnings
-_TOLD = 1.0  # seconds between two lines about how far it is
+_NEAR, _FAR = 1.0, 10.0  # seconds between two words about how far it is, in a store on this machine, elsewhere
 
 
 @dataclass
@@ -100,10 +100,11 @@ def _label(job: Job) -> str:
 def _followed(job: Job, kept: Any, missing: int) -> Fed:
     """The counts of all blocks; how far it is stands in the store meanwhile, for who watches."""
     fed, told = Fed(), 0.0
+    pause = _NEAR if job.inputs.store.place.local else _FAR
     for block in kept.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in block.to_pylist():
             fed = Fed(*(getattr(fed, name) + row[name] for name in vars(fed)))
-        if time.monotonic() - told >= _TOLD:
+        if time.monotonic() - told >= pause:
             told = time.monotonic()
             job.inputs.store.write_text(f"{fed.rows}/{missing}", *job.inputs.work, ASKED)
     job.inputs.store.remove(*job.inputs.work, ASKED)

