@@ -115,7 +115,7 @@ def metered(begun: Callable[[], bool]) -> Iterator[tuple[list[float], Meter]]:
     meter, over = Meter(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.25 if seen else 0.01):
+        while not over.wait(5.0 if seen else 0.01):  # a look costs tens of milliseconds
             if seen:
                 meter.look()
             elif begun():
@@ -145,7 +145,9 @@ def fed(side: str, job: Job, tasks: list[Task]) -> tuple[feeding.Fed, float, dic
 
         def followed(*arguments: Any) -> feeding.Fed:
             out = real(*arguments)
-            ends.extend((time.monotonic(), meter.by_name()))
+            ends.append(time.monotonic())
+            meter.look()
+            ends.append(meter.by_name())
             return out
 
         feeding._followed = followed
