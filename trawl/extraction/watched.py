@@ -133,9 +133,9 @@ class Watching:
         self.start = f"start-{uuid.uuid4().hex}"
         marks.begin(self.start)
         os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
-        self.adapter = asking.adapter()
         self.heard: dict[int, tuple[str, int]] = {}
         with starting(failures, start):
+            self.adapter = asking.adapter()
             super().__init__(*arguments, **rest)
         self.sampling = _sampling(asking)
         self._listen()
