@@ -84,6 +84,9 @@ class Extraction(Section):
     revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
     chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
+    lora: str = ""  # vllm: a LoRA adapter of the model, a folder or a name on the hub
+    output: Literal["lines", "json"] = "lines"  # vllm: json holds the answer to a schema with a key per factor
+    engine_arguments: dict[str, Any] = {}  # vllm: any of its engine arguments that trawl does not set itself
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
     max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
@@ -243,3 +246,4 @@ class Resources(Section):
     pipeline_parallel: Annotated[int, Field(ge=1)] = 1  # vllm: groups of layers, each with GPUs of its own
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9  # vllm: share of a GPU's memory for weights and cache
     cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # vllm on CPU: memory of each engine's key-value cache
+    engine_start_seconds: Annotated[float, Field(gt=0)] = 1800  # vllm: an engine that starts for longer ends the run

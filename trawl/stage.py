@@ -23,6 +23,7 @@ from trawl.inputs import Inputs
 from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
 EPOCH = "epoch"  # a file in the work folder of a training: "2/5", for who watches
+ASKED = "asked"  # the same of prompts that are answered before a phase: "120/4000"
 
 _READERS = 8
 
@@ -64,7 +65,7 @@ class Phase:
 
     worker: Callable[[Inputs, Config], Scatterer]
     buckets: Callable[[Inputs, Config], int]
-    before: "Callable[[Job, list[Task]], None] | None" = None  # on the driver, with Ray, before these tasks are run
+    before: "Callable[[Job, list[Task]], object] | None" = None  # on the driver, with Ray, before these tasks are run
     heavy: bool = False  # loads a model or engine: long-lived actors instead of tasks
     when: Callable[[Inputs, Config], bool] = lambda inputs, cfg: True  # whether it has anything to do; else left out
 

@@ -56,6 +56,7 @@ def suggest(cfg: Config, store: Store, executor: Executor, items: int = _ITEMS) 
     check_engine(cfg)
     if cfg.extraction.source in ("none", "shuffled"):
         cfg = cfg.override("extraction.source=extracted")
+    cfg = cfg.override("extraction.output=lines")  # the list of factors is what is asked for
     wanted = "item_texts" if "item_texts" in pipeline.needed(cfg) else "items"
     plan = pipeline.plan(cfg, wanted)
     pipeline.run(plan, store, executor, lambda outcome: None)

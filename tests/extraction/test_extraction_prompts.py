@@ -100,7 +100,7 @@ def test_the_digest_depends_on_everything() -> None:
         digest(frame, ["d1", "d2"], [3, 4], engine="e/2"),
         digest(frame, ["d1", "d2"], [3, 4], most=10),
         digest(item_frame("A", FACTORS), ["d1"], [3]),
-        digest(replace(frame, no_text="none"), ["d1", "d2"], [3, 4]),
+        digest(replace(frame, words=replace(ENGLISH, no_text="none")), ["d1", "d2"], [3, 4]),
         digest(rated(), ["d1", "d2"], [3, 4]),
         digest(rated(marks=["rated 5", "rated 2"]), ["d1", "d2"], [3, 4]),
         digest(rated(titles=["A", "C"]), ["d1", "d2"], [3, 4]),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from trawl.config import Config
+from trawl.extraction.answer_forms import in_form
 from trawl.extraction.catalogue import Catalogue
 from trawl.extraction.engines import Engine, label
 from trawl.extraction.families import ITEM_ANSWERS, Subject, side_of
@@ -48,7 +49,7 @@ class Framer:
             marks=[self._mark(rating) for rating in ratings] if self.side.rated else (),
             profile=profile,
         )
-        return self.side.frame(self.domain, subject)
+        return in_form(self.side.frame(self.domain, subject), self.domain.factors, self.cfg)
 
     def cited(self, items: Sequence[int]) -> list[int]:
         """The items whose texts go into the prompt: all, or none where the family has none."""

@@ -18,6 +18,7 @@ from trawl.extraction.budget import ELISION, ELISION_TOKENS, Spans, clip, clip_p
 from trawl.extraction.engines import Engine
 from trawl.extraction.passages import Passage, chunks, sections, shown
 from trawl.extraction.prompts import Frame
+from trawl.extraction.words import fill
 from trawl.sections import Extraction
 
 WHOLE, MIDDLE, SECTIONS, CHUNKS, SKIP, REDUCE = "whole", "middle", "sections", "chunks", "skip", "reduce"
@@ -176,10 +177,7 @@ def noted(frame: Frame, number: int, of: int) -> Frame:
     """The frame of one chunk of several; the frame itself where there is one."""
     if of == 1:
         return frame
-    note = (
-        f"This is part {number} of {of} of what there is to read; the other parts are read by themselves. Say only "
-        "what this part says."
-    )
+    note = fill(frame.words.part, number=str(number), of=str(of))
     return replace(frame, head=f"{frame.head}\n{note}")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trawl.extraction.key_factors import Factor
 from trawl.extraction.words import ENGLISH, Words, fill
 
-ITEM_TEMPLATE, USER_TEMPLATE = "trawl-item-1", "trawl-user-1"
+ITEM_TEMPLATE, USER_TEMPLATE = "trawl-item-1", "trawl-user-2"
 KELLMREC_USER, KAR_ITEM, KAR_USER = "kellmrec-user-1", "kar-item-1", "kar-user-1"
 _FIELD, _TITLE = 200, 300  # most characters of a profile value and of a title
 _VALUES = 50  # most fields of an item, and most values of each, in its description
@@ -28,23 +28,24 @@ _LINES = re.compile(r"\n{3,}")
 
 @dataclass(frozen=True)
 class Frame:
-    """The words around the texts: `head`, one label for each text, `tail`.
+    """The words around the texts: `head`, one label for each text, `tail`; the tail ends with `ask`.
 
-    `facts`: what the head itself says of the entity where no text does, for engines that read only texts.
+    `facts`: what the frame itself says of the entity where no text does, for engines that read only texts.
     """
 
     template: str
     head: str
     labels: tuple[str, ...]
     tail: str
-    no_text: str = ENGLISH.no_text
+    words: Words = ENGLISH
     facts: tuple[str, ...] = ()
+    ask: str = ENGLISH.answer
 
     def render(self, texts: Sequence[str]) -> str:
         """The whole prompt; `texts` as they were clipped, one for each label, "" where there is none."""
         blocks = []
         for number, (label, text) in enumerate(zip(self.labels, texts, strict=True), start=1):
-            body = (fence(text) if text else "") or self.no_text
+            body = (fence(text) if text else "") or self.words.no_text
             blocks.append(f"<<<TEXT {number}>>> {label}\n{body}\n<<<END {number}>>>")
         return "\n".join((self.head, *blocks, self.tail))
 
@@ -88,21 +89,19 @@ def described(title: str, year: int | None, fields: Mapping[str, Sequence[str]])
 def item_frame(title: str, factors: Sequence[Factor], words: Words = ENGLISH) -> Frame:
     """TRAWL's item prompt: key factors, instruction, the item's text (T Figure 2)."""
     head = fill(words.trawl_item, factors=_listed(factors), rules=words.rules)
-    return Frame(ITEM_TEMPLATE, head, (title_line(title),), words.answer, words.no_text)
+    return Frame(ITEM_TEMPLATE, head, (title_line(title),), words.answer, words, ask=words.answer)
 
 
 def user_frame(
     titles: Sequence[str], profile: Mapping[str, Sequence[str]], factors: Sequence[Factor], words: Words = ENGLISH
 ) -> Frame:
-    """TRAWL's user prompt: profile, key factors, the texts of the last items before the cut-off, oldest first."""
-    head = fill(
-        words.trawl_user,
-        count=str(len(titles)),
-        about=_about(profile, words),
-        factors=_listed(factors),
-        rules=words.rules,
-    )
-    return Frame(USER_TEMPLATE, head, tuple(map(title_line, titles)), words.answer, words.no_text)
+    """TRAWL's user prompt: key factors, the texts of the last items before the cut-off, oldest first, and the profile.
+
+    What differs between users comes last, so that an engine reads what they share once.
+    """
+    head = fill(words.trawl_user, count=str(len(titles)), factors=_listed(factors), rules=words.rules)
+    tail = _about(profile, words) + words.answer
+    return Frame(USER_TEMPLATE, head, tuple(map(title_line, titles)), tail, words, ask=words.answer)
 
 
 def kellmrec_user_frame(
@@ -112,31 +111,21 @@ def kellmrec_user_frame(
     factors: Sequence[Factor],
     words: Words = ENGLISH,
 ) -> Frame:
-    """KELLMRec's user prompt: profile, rated history, what was extracted of its items, key factors (K Table 2).
+    """KELLMRec's user prompt: key factors, what was extracted of the items, profile, rated history (K Table 2).
 
     `marks`: what the user thought of each item, in words; both oldest first.
     """
     names = tuple(map(title_line, titles))
-    head = fill(
-        words.kellmrec_user,
-        count=str(len(names)),
-        about=_about(profile, words),
-        history=_history(names, marks),
-        factors=_listed(factors),
-        rules=words.rules,
-    )
-    return Frame(KELLMREC_USER, head, names, words.answer, words.no_text, _facts(names, profile))
+    head = fill(words.kellmrec_user, count=str(len(names)), factors=_listed(factors), rules=words.rules)
+    tail = _about(profile, words) + _chosen(names, marks, words) + words.answer
+    return Frame(KELLMREC_USER, head, names, tail, words, _facts(names, profile), words.answer)
 
 
 def kar_item_frame(description: str, factors: Sequence[Factor], words: Words = ENGLISH) -> Frame:
     """KAR's item prompt: the item by title and fields, key factors; no text from outside (R Figure 3)."""
-    head = fill(
-        words.kar_item,
-        item=f"<<<ITEM>>> {description} <<<END ITEM>>>",
-        factors=_listed(factors),
-        kar_rules=words.kar_rules,
-    )
-    return Frame(KAR_ITEM, head, (), words.kar_answer, words.no_text, (description,) if description else ())
+    head = fill(words.kar_item, factors=_listed(factors), kar_rules=words.kar_rules)
+    tail = fill(words.item, item=f"<<<ITEM>>> {description} <<<END ITEM>>>") + words.kar_answer
+    return Frame(KAR_ITEM, head, (), tail, words, (description,) if description else (), words.kar_answer)
 
 
 def kar_user_frame(
@@ -146,16 +135,10 @@ def kar_user_frame(
     factors: Sequence[Factor],
     words: Words = ENGLISH,
 ) -> Frame:
-    """KAR's user prompt: profile, rated history, key factors; no text from outside (R Figure 3)."""
-    head = fill(
-        words.kar_user,
-        count=str(len(descriptions)),
-        about=_about(profile, words),
-        history=_history(descriptions, marks),
-        factors=_listed(factors),
-        kar_rules=words.kar_rules,
-    )
-    return Frame(KAR_USER, head, (), words.kar_answer, words.no_text, _facts(descriptions, profile))
+    """KAR's user prompt: key factors, profile, rated history; no text from outside (R Figure 3)."""
+    head = fill(words.kar_user, count=str(len(descriptions)), factors=_listed(factors), kar_rules=words.kar_rules)
+    tail = _about(profile, words) + _chosen(descriptions, marks, words) + words.kar_answer
+    return Frame(KAR_USER, head, (), tail, words, _facts(descriptions, profile), words.kar_answer)
 
 
 def _about(profile: Mapping[str, Sequence[str]], words: Words) -> str:
@@ -164,10 +147,10 @@ def _about(profile: Mapping[str, Sequence[str]], words: Words) -> str:
     return fill(words.about, profile=f"<<<PROFILE>>> {fields_line(profile)} <<<END PROFILE>>>")
 
 
-def _history(items: Sequence[str], marks: Sequence[str]) -> str:
+def _chosen(items: Sequence[str], marks: Sequence[str], words: Words) -> str:
     """One numbered line per item; the user's mark comes first, so that no title can pretend to hold it."""
     rows = [f"{n}. {mark}: {item}" for n, (mark, item) in enumerate(zip(marks, items, strict=True), start=1)]
-    return "\n".join(("<<<HISTORY>>>", *rows, "<<<END HISTORY>>>"))
+    return fill(words.chosen, history="\n".join(("<<<HISTORY>>>", *rows, "<<<END HISTORY>>>")))
 
 
 def _facts(items: Sequence[str], profile: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -191,7 +174,7 @@ def prompt_digest(
         *map(str, kept),
         engine,
         str(answer_tokens),
-        *([frame.no_text] if frame.no_text != ENGLISH.no_text else []),
+        *([frame.words.no_text] if frame.words.no_text != ENGLISH.no_text else []),
     )
     state = hashlib.blake2b(digest_size=16)
     for part in parts:  # with its length before it, so that no two lists run together

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction.answer_forms import in_form
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
@@ -55,7 +56,7 @@ class Renderer:
     def reduce_frame(self, owner: int, notes: int) -> Frame:
         """The words around the answers to an entity's chunks."""
         title = self.catalogue.titles([owner])[0] if self.people is None else None
-        return reduce_frame(title, notes, self.factors)
+        return in_form(reduce_frame(title, notes, self.factors, self.framer.domain.words), self.factors, self.cfg)
 
     def _request(self, row: Mapping[str, Any]) -> Request:
         if row["plan"] == REDUCE:

@@ -6,10 +6,13 @@ Nothing is kept: neither answer nor cache. An engine is started for it where the
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from trawl.config import Config
 from trawl.errors import EngineDied, TrawlError
-from trawl.extraction import feeding
+from trawl.extraction import feeding, launching
 from trawl.extraction.engines import Engine, Reply, Request, VllmEngine
+from trawl.extraction.starting import Failures
 from trawl.inputs import Inputs
 from trawl.stage import Job, Stage, numbered
 from trawl.store import Store
@@ -44,17 +47,15 @@ def _through_ray_data(engine: VllmEngine, request: Request, cfg: Config, store: 
     home = (_HOME, request.digest)
     stage = Stage(artifact=_HOME, version=1, plan=lambda inputs, cfg: numbered(1))
     job = Job(stage, None, Inputs(store, {}, {}, (*home, "_work")), cfg, request.digest)
-    ids = engine.tokens.ids(request.prompt)
-    row = {"digest": request.digest, "tokenized_prompt": ids, "max_tokens": request.max_tokens}
+    prompt = np.array(engine.tokens.ids(request.prompt), np.int32).tobytes()
+    sent = {"digest": request.digest, "prompt": prompt, "max_tokens": request.max_tokens}
     try:
-        found = feeding._processor(job, 1)(ray.data.from_items([row])).take_all()[0]
-        ends = feeding._ends(cfg)
+        found = launching.processor(job, 1)(ray.data.from_arrow(feeding._rows([sent]))).take_all()[0]
     except ray.exceptions.RayError as error:
-        raise _ours(error) from error
+        raise Failures(store, (*home, "_attempts")).found() or _ours(error) from error
     finally:
         store.remove(*home)
-    finished = found["tokens_out"] < request.max_tokens or found["last"] in ends
-    return Reply(found["text"], int(found["tokens_in"]), int(found["tokens_out"]), finished, found["error"])
+    return feeding._reply(found[feeding._ROW], ())
 
 
 def _ours(error: BaseException) -> TrawlError:

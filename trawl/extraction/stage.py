@@ -219,7 +219,7 @@ STAGES = (
     ITEM_ANSWERS,
     Stage(
         artifact="user_prompts",
-        version=1,
+        version=2,
         reads=partial(_prompt_reads, "user"),
         keys=partial(_prompt_keys, "user"),
         models=_models,

@@ -18,10 +18,16 @@ _FOLDER = Path(__file__).parent / "languages"
 # Of each text the places it may have; those that it cannot do without stand in the second set.
 _PLACES: dict[str, tuple[set[str], set[str]]] = {
     "trawl_item": ({"factors", "rules"}, {"factors", "rules"}),
-    "trawl_user": ({"count", "about", "factors", "rules"}, {"about", "factors", "rules"}),
-    "kellmrec_user": ({"count", "about", "history", "factors", "rules"}, {"about", "history", "factors", "rules"}),
-    "kar_item": ({"item", "factors", "kar_rules"}, {"item", "factors", "kar_rules"}),
-    "kar_user": ({"count", "about", "history", "factors", "kar_rules"}, {"about", "history", "factors", "kar_rules"}),
+    "trawl_user": ({"count", "factors", "rules"}, {"factors", "rules"}),
+    "kellmrec_user": ({"count", "factors", "rules"}, {"factors", "rules"}),
+    "kar_item": ({"factors", "kar_rules"}, {"factors", "kar_rules"}),
+    "kar_user": ({"count", "factors", "kar_rules"}, {"factors", "kar_rules"}),
+    "item": ({"item"}, {"item"}),
+    "chosen": ({"history"}, {"history"}),
+    "json_answer": ({"blank"}, {"blank"}),
+    "part": ({"number", "of"}, set()),
+    "reduce": ({"notes", "about", "factors"}, {"factors"}),
+    "note": ({"number", "of"}, set()),
     "about": ({"profile"}, {"profile"}),
     "rated": ({"rating"}, {"rating"}),
     "suggest": ({"count"}, set()),
@@ -38,15 +44,24 @@ class Words:
     kellmrec_user: str
     kar_item: str
     kar_user: str
+    item: str
     about: str
+    chosen: str
     rules: str
     kar_rules: str
     answer: str
+    json_answer: str
     kar_answer: str
     no_text: str
     rated: str
     liked: str
     disliked: str
+    part: str
+    reduce: str
+    reduce_item: str
+    reduce_user: str
+    reduce_answer: str
+    note: str
     suggest: str
     suggest_answer: str
 
