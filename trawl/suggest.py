@@ -68,7 +68,7 @@ def suggest(cfg: Config, store: Store, executor: Executor, items: int = _ITEMS) 
     request = suggestion_request(samples, domain.words, engine, room, most)
     if request is None:
         raise ConfigError(f"suggest-factors: not one item fits into {room} tokens; raise extraction.max_prompt_tokens")
-    reply = answer_one(engine, request, cfg, store, executor.call)
+    reply = answer_one(engine, request, cfg, store)
     status, reason = judge(reply)
     if status in (FAILED, EMPTY):
         raise Failed(f"suggest-factors: {label(engine)} did not answer: {reason}; look at the engine and ask again")
@@ -135,6 +135,8 @@ def _suggest(args: Namespace) -> int:
         raise AskedWrongly(f"--items {args.items}: must be at least 1")
     if args.out and Path(args.out).exists():
         raise AskedWrongly(f"--out {args.out}: exists, perhaps with somebody's edits; name another file or remove it")
+    if args.out and not Path(args.out).resolve().parent.is_dir():
+        raise AskedWrongly(f"--out {args.out}: no such folder; make it first")
     cfg = recipes.load(args.recipe, args.set)
     check_engine(cfg)
     found = suggest(cfg, Store(args.store), executors.executor(cfg), args.items)

@@ -140,6 +140,9 @@ def test_the_command_leaves_a_draft(tmp_path: Path, model: Model, capsys: pytest
     assert len(take_apart(request.prompt).blocks) == 3
     assert command(tmp_path, "--out", str(out)) == 2
     assert "perhaps with somebody's edits" in capsys.readouterr().err
+    assert command(tmp_path, "--out", str(tmp_path / "nowhere" / "draft.toml")) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert len(model.asked) == 1
     assert command(tmp_path) == 0
     assert load_factors(str(out)) == parse_factors(capsys.readouterr().out, "stdout")
 

@@ -3,9 +3,6 @@
 Nothing is kept: neither answer nor cache. An engine is started for it where the engine needs one.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from trawl.config import Config
@@ -20,24 +17,13 @@ from trawl.store import Store
 _HOME = "suggestions"  # folder of the engine's marks while it works
 
 
-def answer_one(
-    engine: Engine, request: Request, cfg: Config, store: Store, call: Callable[..., Any] | None = None
-) -> Reply:
-    """The reply to a prompt. `call`: runs a function in a worker.
+def answer_one(engine: Engine, request: Request, cfg: Config, store: Store) -> Reply:
+    """The reply to a prompt.
 
     Raises ConfigError when the engine cannot be started, EngineDied when it is gone.
     """
     if isinstance(engine, VllmEngine):
         return _through_ray_data(engine, request, cfg, store)
-    reply: Reply = (call or _here)(_answered, engine, request)
-    return reply
-
-
-def _here(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
-
-
-def _answered(engine: Engine, request: Request) -> Reply:
     return engine.answer([request])[0]
 
 
