@@ -87,6 +87,8 @@ def submitter(head: str, store: Path) -> "subprocess.Popen[str]":
     """`trawl submit` as a process group of its own, as a shell starts it."""
     command = [sys.executable, "-m", "trawl.cli", "submit", *words(store), "--address", head]
     env = job_cluster.environment(PYTHONPATH=str(job_cluster.ROOT))
+    # A shell that puts us into the background makes us deaf to Ctrl-C, and what we start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         command,
         cwd=store.parent,
