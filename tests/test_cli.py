@@ -76,6 +76,10 @@ def test_for_people(ran: tuple[str, str, str, str], capsys: pytest.CaptureFixtur
     assert "no difference" in call(capsys, "why", "r", "r", "--store", ran[0])[1]
     assert "user_id=" in call(capsys, "show", "r", "users", "--store", ran[0])[1]
     assert "training.lr = " in call(capsys, "keys")[1]
+    listed = call(capsys, "keys", "ml1m")
+    assert listed[0] == 0, "what a recipe leaves to be set is no fault here"
+    assert 'data.source = "movielens"  # one of synthetic, movielens' in listed[1]
+    assert "data.like_above = 3.0  # label = rating > like_above" in listed[1]
     assert "would" not in call(capsys, "gc", "--keep-runs", "5", "--dry-run", "--store", ran[0])[2]
 
 
@@ -125,6 +129,17 @@ def test_asked_wrongly(
 def test_a_name_taken_by_another_recipe(ran: tuple[str, str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "run", ran[1], "--store", ran[0], "--name", "r", "--set", "swing.top_k=2")
     assert code == 2 and "swing.top_k: 3 there, 2 here" in err
+
+
+def test_a_name_is_free_again_when_its_run_failed_before_it_made_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", recipe(tmp_path), "--store", str(tmp_path / "s"), "--until", "log"]
+    films = ("--set", "data.source=movielens", "--set", f"data.path={tmp_path}")
+    assert call(capsys, *words, *films)[0] == 2
+    assert call(capsys, *words)[0] == 0
+    code, _, err = call(capsys, *words, *films)
+    assert code == 2 and "belongs to another recipe" in err, "now it has made something"
 
 
 def test_a_broken_table_is_exit_1_and_a_traceback_only_on_demand(
