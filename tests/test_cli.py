@@ -131,17 +131,6 @@ def test_a_name_taken_by_another_recipe(ran: tuple[str, str, str, str], capsys: 
     assert code == 2 and "swing.top_k: 3 there, 2 here" in err
 
 
-def test_a_name_is_free_again_when_its_run_failed_before_it_made_anything(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["run", recipe(tmp_path), "--store", str(tmp_path / "s"), "--until", "log"]
-    films = ("--set", "data.source=movielens", "--set", f"data.path={tmp_path}")
-    assert call(capsys, *words, *films)[0] == 2
-    assert call(capsys, *words)[0] == 0
-    code, _, err = call(capsys, *words, *films)
-    assert code == 2 and "belongs to another recipe" in err, "now it has made something"
-
-
 def test_a_broken_table_is_exit_1_and_a_traceback_only_on_demand(
     ran: tuple[str, str, str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
