@@ -76,6 +76,10 @@ def test_for_people(ran: tuple[str, str, str, str], capsys: pytest.CaptureFixtur
     assert "no difference" in call(capsys, "why", "r", "r", "--store", ran[0])[1]
     assert "user_id=" in call(capsys, "show", "r", "users", "--store", ran[0])[1]
     assert "training.lr = " in call(capsys, "keys")[1]
+    listed = call(capsys, "keys", "ml1m")
+    assert listed[0] == 0, "what a recipe leaves to be set is no fault here"
+    assert 'data.source = "movielens"  # one of synthetic, movielens' in listed[1]
+    assert "data.like_above = 3.0  # label = rating > like_above" in listed[1]
     assert "would" not in call(capsys, "gc", "--keep-runs", "5", "--dry-run", "--store", ran[0])[2]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import small
 
-from trawl import experiment, views
+from trawl import experiment, pipeline, views
 from trawl.config import Config
 from trawl.errors import AskedWrongly, ConfigError, RunNameTaken
 from trawl.executors import Inline
 from trawl.experiment import Listener
-from trawl.runs import Run, find
+from trawl.runs import Run, claim, find
 from trawl.stage import Job, Outcome
 from trawl.store import Store
 
@@ -173,6 +173,36 @@ def test_why_names_the_key_that_made_runs_differ(tmp_path: Path) -> None:
     three, _ = start(store, small.config("data.synthetic.seed=4"), "three", until="swing")
     assert {c["key"] for c in views.why(one, three)} == {"data.synthetic.seed"}
     assert views.why(one, one) == []
+
+
+def test_why_of_a_run_that_stopped_early_tells_the_keys_and_names_the_tables_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    one, _ = start(store, small.config(), "one", until="swing")
+    two, _ = start(store, small.config("linking.threshold=0.9", "swing.alpha=2.0"), "two", until="data")
+    *keys, tables, more = views.why(one, two)
+    assert [(c["artifact"], c["key"], c["first"], c["second"]) for c in keys] == [
+        ("recipe", "linking.threshold", 0.95, 0.9),
+        ("recipe", "swing.alpha", 1.0, 2.0),
+    ]
+    assert (tables["key"], tables["first"]) == ("only in one", ["item_positives", "user_positives"])
+    assert more["key"] == "only in two"
+
+
+def test_a_name_is_free_again_when_its_run_failed_before_it_made_anything(tmp_path: Path) -> None:
+    store, cfg, other = Store(str(tmp_path / "s")), small.config(), small.config("data.partitions=2")
+    claim(store, "r", cfg, experiment.expand(cfg)).failed()
+    claim(store, "r", other, experiment.expand(other))
+    with pytest.raises(RunNameTaken, match=r"data\.partitions: 2 there, 3 here"):
+        claim(store, "r", cfg, experiment.expand(cfg))  # it may be running
+    start(store, other, "r", until="log")
+    Run(store, "r").failed()
+    with pytest.raises(RunNameTaken):
+        claim(store, "r", cfg, experiment.expand(cfg))
+
+
+@pytest.mark.parametrize(("said", "meant"), [("link", "linking"), ("encode", "encoding"), ("train", "training")])
+def test_until_takes_the_names_of_the_jobs_too(said: str, meant: str) -> None:
+    assert pipeline.needed(small.config(), said) == pipeline.needed(small.config(), meant)
 
 
 def test_show_gives_raw_ids_beside_indexes(done: tuple[Run, Heard, Filling]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from trawl import __version__, config, printing, recipes, served, suggest, views
 from trawl.errors import TrawlError
+from trawl.notes import described
 from trawl.stage import Executor
 
 DEFAULT_STORE = "out/store"
@@ -107,7 +108,7 @@ def _add_run(commands: Any) -> None:
     _add_recipe(run, "run")
     run.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
     _add_submit(commands)
-    keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults")
+    keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults and meaning")
     keys.add_argument("recipe", nargs="?", default="", help="show this recipe's values instead")
 
 
@@ -224,9 +225,9 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def _keys(args: argparse.Namespace) -> None:
-    cfg = recipes.load(args.recipe) if args.recipe else config.Config()
-    for key in config.valid_keys():
-        print(f"{key} = {json.dumps(cfg.get(key))}")
+    values = recipes.values(args.recipe)
+    for note in described(config.Config):
+        print(f"{note.key} = {json.dumps(values[note.key])}{f'  # {note.text}' if note.text else ''}")
 
 
 def _status(args: argparse.Namespace) -> None:
@@ -276,6 +277,8 @@ def _gc(args: argparse.Namespace) -> None:
     if any(name.startswith("runs/") for name in gone) and not args.dry_run:
         index.build(Store(args.store))
     print("\n".join(gone) if gone else "nothing to remove")
+    left = [row.name for row in index.runs(Store(args.store))[0] if f"runs/{row.name}" not in gone]
+    print(f"kept: {', '.join(left) or 'no run'}", file=sys.stderr)
 
 
 def _link(args: argparse.Namespace) -> None:

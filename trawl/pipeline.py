@@ -15,6 +15,7 @@ from trawl.stage import Executor, Outcome, Stage, fingerprint, run_stage
 from trawl.store import Store
 
 ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "export")
+_SAID = {"link": "linking", "extract": "extraction", "encode": "encoding", "train": "training"}  # the jobs' names
 
 
 @cache
@@ -43,7 +44,7 @@ def needed(cfg: Config, until: str = "") -> list[str]:
 
     Raises ConfigError when `until` names neither, or something that this recipe does not make.
     """
-    everything = stages()
+    everything, until = stages(), _SAID.get(until, until)
     whole = _closure(["predictions", *wanted_export(cfg)], cfg)
     if "knowledge" in whole and (cfg.linking.truth or cfg.data.source == "synthetic"):
         whole |= _closure(["truth"], cfg)

@@ -24,7 +24,9 @@ def stage_line(outcome: Outcome, cell: Cell) -> None:
 
 def cell_line(row: Mapping[str, Any]) -> None:
     """One line per finished cell on stderr."""
-    parts = [f"{split} AUC {row[split]['auc']:.4f}" for split in ("validation", "test")]
+    found = {split: row[split]["auc"] for split in ("validation", "test")}
+    # Rows of one label only have no AUC.
+    parts = [f"{split} AUC {'-' if auc is None else f'{auc:.4f}'}" for split, auc in found.items()]
     print(f"  {row['arm']}/{row['repetition']}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 

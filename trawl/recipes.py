@@ -6,7 +6,7 @@ from importlib import resources as package_files
 from pathlib import Path
 from typing import Any
 
-from trawl.config import Config
+from trawl.config import Config, valid_keys
 from trawl.errors import ConfigError
 
 
@@ -22,6 +22,24 @@ def load(recipe: str, settings: Iterable[str] = ()) -> Config:
     A recipe may say `extends = "name or path"`; its own keys then win. Raises ConfigError.
     """
     return Config.build(_tree(recipe, ()), *settings)
+
+
+def values(recipe: str = "") -> dict[str, Any]:
+    """The value at every dotted key: the recipe's own where it has one, else the default.
+
+    Keys that belong together are not checked, since what a recipe leaves to be set is missing here. Raises ConfigError.
+    """
+    tree = _tree(recipe, ()) if recipe else {}
+    return {key: _at(tree, key, Config().get(key)) for key in valid_keys()}
+
+
+def _at(tree: Mapping[str, Any], key: str, default: Any) -> Any:
+    node: Any = tree
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return default
+        node = node[name]
+    return node
 
 
 def files(recipe: str) -> list[Path]:

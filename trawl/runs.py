@@ -98,7 +98,7 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool =
     old = run.read("run.json")
     if old and bool(old.get("study")) != study:
         raise RunNameTaken(f"{name!r} in {store.uri} is a {'run' if study else 'study'}; give another --name")
-    if old and old["recipe_digest"] != cfg.digest(study):
+    if old and old["recipe_digest"] != cfg.digest(study) and not _without_trace(run, old):
         mine, theirs = flat(cfg.model_dump(mode="json")), flat(old["recipe"])
         without = ("resources.",) if study else ("resources.", "search.")
         differ = sorted(
@@ -113,6 +113,12 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool =
     record = _record(name, cfg, cells, (old or {}).get("created"))
     run.write("run.json", record | {"recipe_digest": cfg.digest(study), "study": study})
     return run
+
+
+def _without_trace(run: Run, record: Mapping[str, Any]) -> bool:
+    """Whether it failed before it made anything, as a run of a recipe with a mistake does."""
+    made = ((name, entry["fingerprint"]) for name, entry in record["artifacts"].items())
+    return record["state"] == "failed" and not any(run.store.manifest(*key) for key in made)
 
 
 def _record(name: str, cfg: Config, cells: list[Cell], created: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl import schemas
+from trawl.config import flat
 from trawl.errors import ArtifactError, AskedWrongly
 from trawl.inputs import Inputs
 from trawl.runs import Run
@@ -66,15 +67,30 @@ def why(first: Run, second: Run) -> list[dict[str, Any]]:
 
     One row per cause: artifact, kind (config, source, version, contract, stages), key, first, second.
     """
-    pairs = _pairs(first.read("run.json"), second.read("run.json"))
+    records = first.read("run.json"), second.read("run.json")
     rows: list[dict[str, Any]] = []
-    for artifact, one, two in pairs:
+    alone: tuple[dict[str, None], dict[str, None]] = {}, {}  # tables that only one of the two has
+    for artifact, one, two in _pairs(*records):
         if one is None or two is None:
-            rows.append(_cause(artifact, "stages", artifact, one and "made", two and "made"))
+            alone[one is None][artifact] = None
         elif one != two:
             rows += _causes(artifact, first.store.manifest(artifact, one), second.store.manifest(artifact, two))
+    unmade = [row for row in rows if row["kind"] == "stages"]
+    if unmade or any(alone):  # what is not made has no manifest that could tell: the recipes do
+        rows = [row for row in rows if row["kind"] != "stages"] + _recipe_causes(*records, {r["key"] for r in rows})
+        rows += unmade if not rows else []
+    for run, tables in zip((first, second), alone, strict=True):
+        rows += [_cause("tables", "stages", f"only in {run.name}", list(tables), None)] if tables else []
     unique = {json.dumps(row, sort_keys=True, default=str): row for row in rows}
     return list(unique.values())
+
+
+def _recipe_causes(one: Mapping[str, Any], two: Mapping[str, Any], known: set[str]) -> list[dict[str, Any]]:
+    """Keys in which two recipes differ, but those that are known as causes and those that change no table."""
+    mine, theirs = flat(one["recipe"]), flat(two["recipe"])
+    keys = [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k) and k not in known]
+    keys = [k for k in keys if k != "name" and not k.startswith(("resources.", "search."))]
+    return [_cause("recipe", "config", key, mine.get(key), theirs.get(key)) for key in keys]
 
 
 def _pairs(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:

@@ -53,15 +53,17 @@ def _commit(key: str, name: str, revision: str, config: str) -> str:
     """The commit that a revision of a hub model stands for: from the local cache when offline, else from the hub."""
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ConfigError(f"{key} = {name!r}: no such folder")
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
+    # No answer at all is an error of the hub's own HTTP library, which differs by version.
+    no_answer: type[Exception] = HfHubHTTPError.__bases__[0]
     if not os.environ.get("HF_HUB_OFFLINE"):
         try:
             return str(HfApi().model_info(name, revision=revision or None, timeout=20).sha)
         except HFValidationError:
             raise ConfigError(f"{key} = {name!r}: neither a folder nor a name on the Hugging Face hub") from None
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError, RuntimeError) as error:
+        except (HfHubHTTPError, no_answer, OfflineModeIsEnabled, OSError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     else:
         reason = "HF_HUB_OFFLINE is set"
@@ -70,6 +72,8 @@ def _commit(key: str, name: str, revision: str, config: str) -> str:
     except HFValidationError:
         cached = None
     if isinstance(cached, str):
+        # The hub is away: without this, each file of the model would be asked for again, for minutes.
+        os.environ["HF_HUB_OFFLINE"], constants.HF_HUB_OFFLINE = "1", True
         return Path(cached).parent.name  # .../snapshots/<commit>/<config>
     raise ConfigError(
         f"{key} = {name!r}: no such folder, and not to be had from the hub ({reason}); give a folder with the model"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trawl import printing
+from trawl.report import index
 from trawl.report.page import render
 from tune import plots, points
 from tune.book import Trial, mean
@@ -14,7 +15,7 @@ FILE = "study.html"
 
 
 def build(result: Result) -> None:
-    """Write `<store>/runs/<study>/study.html` anew from what there is so far."""
+    """Write `<store>/runs/<study>/study.html` anew from what there is so far, and the index over all runs."""
     best = result.best
     levels = tuple(t.auc for t in result.baseline if t.over and not math.isnan(t.auc))
     name = best[0].name if best else ""
@@ -40,6 +41,7 @@ def build(result: Result) -> None:
     }
     html = render("study.html", contents, Path(__file__).parent)
     result.run.store.write_text(html, "runs", result.run.name, FILE)
+    index.build(result.run.store)
 
 
 def summary(result: Result) -> str:

@@ -50,7 +50,7 @@ def assert_kept(before: dict[str, int], store: Path) -> None:
 
 
 def test_every_room_goes_on_where_the_one_before_ended(head: str, tmp_path: Path) -> None:
-    store, known = tmp_path / "store", {stage.artifact for stage in pipeline.stages()}
+    store, known = tmp_path / "store", pipeline.stages().keys()
     rooms = [name for name in ROOMS if name in working_dir.scripts()]
     assert rooms == list(ROOMS)
     done: dict[str, int] = {}
@@ -87,6 +87,8 @@ def submitter(head: str, store: Path) -> "subprocess.Popen[str]":
     """`trawl submit` as a process group of its own, as a shell starts it."""
     command = [sys.executable, "-m", "trawl.cli", "submit", *words(store), "--address", head]
     env = job_cluster.environment(PYTHONPATH=str(job_cluster.ROOT))
+    # A shell that puts us into the background makes us deaf to Ctrl-C, and what we start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         command,
         cwd=store.parent,

@@ -47,8 +47,12 @@ def test_entities_without_any_text_have_no_prompt(store: Store) -> None:
     answers = rows(store, done, "user_answers")
     assert len(answers) == 8
     assert {r["status"] for r in answers} == {"ok", "no_text"}
-    nothing = run(store, with_knowledge(store, base(store), {}), config())
-    assert nothing["user_answers"].statuses == {"no_text": 8}
+
+
+def test_a_side_without_any_text_is_no_knowledge_to_measure(store: Store) -> None:
+    with pytest.raises(InputError, match="item_answers: none of the 12 items has a text; see whether"):
+        run(store, with_knowledge(store, base(store), {}), config())
+    assert not list(Path(store.root).glob("item_answers/*/_manifest.json"))
 
 
 def test_a_second_run_asks_nothing_and_a_changed_text_asks_its_item_and_users(

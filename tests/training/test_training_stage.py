@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import small
 from planted import config, planted
 
 from trawl.config import Config
+from trawl.errors import InputError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
@@ -176,3 +178,10 @@ def test_evaluation_without_both_labels_is_null_not_nan() -> None:
     assert found["test"]["auc"] is None
     assert found["test"]["cold"]["rows"] == 1
     assert found["test"]["warm"]["logloss"] is None
+
+
+def test_a_log_of_one_label_is_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "s"))
+    cfg = small.config("data.like_above=0", "extraction.source=none", "model.similarity=false")
+    with pytest.raises(InputError, match=r"every training label is 1 .*data.like_above = 0.*set data.like_above"):
+        small.run_all(store, cfg)

@@ -236,7 +236,10 @@ def test_optuna_goes_on_from_the_book_with_as_many_trials_as_were_asked_for(copy
 def test_the_page_is_whole_and_escaped(done: tuple[Path, Ended]) -> None:
     html = (done[0] / "store/runs/s/study.html").read_text(encoding="utf-8")
     assert "<script" not in html and "&lt;script&gt;alert(1)" in html
-    assert not re.search(r"""(?:src|href|srcset)="(?!data:|#)""", html), "nothing is loaded from elsewhere"
+    elsewhere = r"""(?:src|href|srcset)="(?!data:|#|\.\./index\.html")"""
+    assert not re.search(elsewhere, html), "nothing is loaded from elsewhere"
+    index = (done[0] / "store/runs/index.html").read_text(encoding="utf-8")
+    assert '<a href="./s/study.html">s</a>' in index and "study of" in index
     assert html.count("<figure>") == 2, "one picture per axis that is searched"
     assert 'alt="Validation AUC against w₁ (users). 0.001: 0.' in html and "Baseline: 0." in html
     for name in NAMES:

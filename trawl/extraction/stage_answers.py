@@ -18,8 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.errors import InputError
 from trawl.extraction import families
-from trawl.extraction.answers import ANSWER, SKIPPED, TOO_LONG, check_failures, no_text_rows, unasked_row
+from trawl.extraction.answers import (
+    ANSWER,
+    NO_TEXT,
+    SKIPPED,
+    TOO_LONG,
+    check_failures,
+    no_text_rows,
+    unasked_row,
+)
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
@@ -187,7 +196,7 @@ class _ByEntity:
 
 @dataclass(frozen=True)
 class _Check:
-    """Raises TooManyFailures before anything is published."""
+    """Raises InputError or TooManyFailures before anything is published."""
 
     side: str
 
@@ -196,6 +205,11 @@ class _Check:
         for part in parts:
             for status, count in part.statuses.items():
                 counts[status] = counts.get(status, 0) + count
+        if set(counts) == {NO_TEXT}:  # else an arm without knowledge would be measured as one with it
+            raise InputError(
+                f"{self.side}_answers: none of the {counts[NO_TEXT]:,} {self.side}s has a text; see whether titles "
+                "were linked (`trawl show RUN knowledge`) and whether linking.entities or extraction.given holds texts"
+            )
         check_failures(f"{self.side}_answers", counts, cfg.extraction.failures, cfg.extraction.failure_limit)
 
 

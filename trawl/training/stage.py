@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.errors import InputError
 from trawl.inputs import Inputs
 from trawl.model import uses
 from trawl.model.keys import keys
@@ -97,10 +98,21 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     split = inputs.mapped("samples", ["split"]).column("split")
     columns = [inputs.array("samples", name) for name in ("user", "position", "item", "label")]
     picks = {name: pc.equal(split, name).to_numpy() for name in (TRAIN, VALID)}
+    _check_labels(columns[3][picks[TRAIN]], cfg)
     train, valid = (behaviour.rows(*(c[picks[name]] for c in columns)) for name in (TRAIN, VALID))
     partners = {side: _partners(inputs, cfg, side) for side in uses.SIDES if uses.weight(cfg, side) > 0}
     world = build_world(whole, lexicon, precision(cfg))
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
+
+
+def _check_labels(labels: npt.NDArray[np.bool_], cfg: Config) -> None:
+    """Raises InputError where there is nothing to tell apart, as in a log of clicks alone."""
+    if len(labels) and labels.min() == labels.max():
+        above = f"{'above' if labels[0] else 'not above'} data.like_above = {cfg.data.like_above:g}"
+        raise InputError(
+            f"samples: every training label is {int(labels[0])} (all ratings are {above}); set data.like_above between "
+            "the ratings; a log without negatives is not enough to train on"
+        )
 
 
 def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
