@@ -93,13 +93,14 @@ def _some(record: Record, variant: Variant, count: int) -> list[dict[str, Any]]:
 
 def _prompts(record: Record, variant: Variant, kind: str, entities: Sequence[int]) -> dict[int, dict[str, Any]]:
     """What an entity's prompts cite, keep and leave out; an item that stands in several chunks is cited once."""
-    prompts, out = record.beside(variant, f"{kind}_prompts"), {}
+    prompts = record.beside(variant, f"{kind}_prompts")
+    out: dict[int, dict[str, Any]] = {}
     if prompts is None or not entities:
         return {}
     wanted = np.array(list(entities), dtype=np.int64)
     rows = record.rows(prompts, "entity", wanted, ["chunk", "items", "kept", "cut"])
     for row in rows.sort_by([("entity", "ascending"), ("chunk", "ascending")]).to_pylist():
-        found: dict[str, Any] = out.setdefault(row["entity"], {"items": [], "kept": 0, "cut": 0})
+        found = out.setdefault(row["entity"], {"items": [], "kept": 0, "cut": 0})
         found["items"] = list(dict.fromkeys([*found["items"], *row["items"]]))
         found["kept"] += sum(row["kept"])
         found["cut"] += row["cut"]
