@@ -21,6 +21,7 @@ TEXT = st.text(alphabet="ab .,!\n天。é", max_size=300)
         ("Plot\n\nA thief runs.\n\nCast\n\nAda plays.", ["Plot", "Cast"]),  # a heading opens what follows
         ("Intro.\n== Plot ==\nA thief runs.\n== Cast ==\nAda plays.", ["Intro", "== Plot", "== Cast"]),
         ("# Plot\nA thief runs.\n## More\nHe falls.", ["# Plot", "## More"]),
+        ("a == b\n== no heading\n=====\n#tag", ["a == b"]),
         ("one\n\ntwo\n\nthree", ["one", "two", "three"]),  # lines that nothing follows are no headings
     ],
 )
@@ -28,6 +29,14 @@ def test_sections_begin_at_headings_and_after_blank_lines(text: str, starts: lis
     found = section_starts(text)
     assert len(found) == len(starts)
     assert all(text[at:].startswith(start) for at, start in zip(found, starts, strict=True))
+
+
+@pytest.mark.parametrize("sign", ["=", "# ", "\n", " \n", ".", '."', "。", "== a", "x"])
+def test_hostile_texts_are_read_in_one_pass(sign: str) -> None:
+    """A pattern that looks back over what it has read would take minutes for these."""
+    text = sign * (400_000 // len(sign))
+    assert section_starts(text)[0] == 0
+    assert sum(p.tokens for p in chunks(text, word_spans(text), 100_000)) == count_tokens(text)
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=20), st.integers(0, 3000), st.integers(0, 9))

@@ -174,6 +174,15 @@ def test_what_is_behind_the_most_chunks_is_told() -> None:
     assert all(tokens <= 400 - ANSWER for _, _, tokens in found)
 
 
+def test_where_the_frame_leaves_hardly_any_room_nothing_is_chunked() -> None:
+    made = planner("extractive", "chunks", 330)
+    bare = made.around(one("T", [0]))
+    tight = planner("extractive", "chunks", bare + ANSWER + 20)
+    assert [clip.plan for clip, _, _ in tight.plan([5000], lambda place: "no text is read", partial(one, "T"))] == [
+        "middle"
+    ]
+
+
 def test_a_mark_costs_more_where_letters_are_several_tokens() -> None:
     words, model = planner("extractive", "middle", 500), planner("vllm", "middle", 500)
     assert words.mark == 5

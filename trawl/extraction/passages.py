@@ -15,7 +15,8 @@ import numpy.typing as npt
 from trawl.extraction.budget import ELISION, Spans
 
 Ints = npt.NDArray[np.int64]
-_HEADING = re.compile(r"^(?:#{1,6}\s+\S.*|={2,}\s*\S.*?={2,}\s*)$", re.MULTILINE)  # Markdown's and the wikis'
+# Markdown's headings, and what may be a wiki's: each pattern here is linear, since texts come from outside.
+_HEADING = re.compile(r"^(?:#{1,6}[^\S\n]+\S|={2,6}[^\S\n]*[^=\s]).*$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[」』”’）]*\s*|\n+")
 _WORD = re.compile(r"\s+")
@@ -35,7 +36,8 @@ class Passage:
 
 def section_starts(text: str) -> list[int]:
     """First characters of the sections: at headings and after blank lines; a heading opens what follows it."""
-    starts = {0, *(m.end() for m in _PARAGRAPH.finditer(text)), *(m.start() for m in _HEADING.finditer(text))}
+    marked = (match.start() for match in _HEADING.finditer(text) if _closed(match.group()))
+    starts = {0, *(match.end() for match in _PARAGRAPH.finditer(text)), *marked}
     ordered = sorted(start for start in starts if start < len(text) or not start)
     pieces = [text[a:b].strip() for a, b in zip(ordered, [*ordered[1:], len(text)], strict=True)]
     headed = [_is_heading(piece) for piece in pieces]
@@ -46,7 +48,13 @@ def section_starts(text: str) -> list[int]:
 def _is_heading(piece: str) -> bool:
     if "\n" in piece:
         return False
-    return bool(_HEADING.match(piece)) or (0 < len(piece) <= _TITLE and not piece.endswith(_ENDS))
+    marked = bool(_HEADING.match(piece)) and _closed(piece)
+    return marked or (0 < len(piece) <= _TITLE and not piece.endswith(_ENDS))
+
+
+def _closed(line: str) -> bool:
+    """A wiki's heading ends as it begins; Markdown's need not."""
+    return line.startswith("#") or line.rstrip().endswith("==")
 
 
 def spread(lengths: Sequence[int], budget: int, cost: int) -> list[int]:

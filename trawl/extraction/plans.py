@@ -23,6 +23,7 @@ from trawl.sections import Extraction
 
 WHOLE, MIDDLE, SECTIONS, CHUNKS, SKIP, REDUCE = "whole", "middle", "sections", "chunks", "skip", "reduce"
 _RARE = "\U00013000"  # a letter that no tokenizer has a token for: as long as any that a cut may halve
+_LEAST = 16  # tokens of a text that a chunk has room for; where there are fewer, no number of chunks would hold it
 _SLACK = 8  # tokens that numbers in a frame and line ends beside it may cost more than was counted
 
 Reader = Callable[[int], str]  # the text at a place
@@ -114,13 +115,13 @@ class Planner:
     def _chunked(
         self, there: Sequence[int], read: Reader, frame: Frame, frame_of: Framer
     ) -> list[tuple[Clip, Frame, int]]:
-        """Several prompts; none where not even one text's frame has room for something of it."""
+        """Several prompts; none where the frame alone leaves no room for chunks worth asking."""
         bare = self.around(noted(replace(frame, labels=()), self.most, self.most)) + _SLACK
         blocks = [
             self.engine.count(replace(frame, head="", tail="", labels=(label,)).render([""])) for label in frame.labels
         ]
         rooms = [self.room - bare - block - _SLACK - self.mark for block in blocks]
-        if min(rooms, default=0) < 1:
+        if min(rooms, default=0) < _LEAST:
             return []
         pieces = [
             piece for place in range(len(there)) for piece in self._pieces(place, there[place], rooms[place], read)
