@@ -18,7 +18,9 @@ from trawl.sections import (
     Extraction,
     Linking,
     Model,
+    Refresh,
     Resources,
+    Retry,
     Search,
     Section,
     Swing,
@@ -38,8 +40,10 @@ class Config(Section):
     model: Model = Model()
     training: Training = Training()
     export: Export = Export()
+    refresh: Refresh = Refresh()
     experiment: Experiment = Experiment()
     search: Search = Search()
+    retry: Retry = Retry()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -88,7 +92,8 @@ class Config(Section):
 
     def digest(self, study: bool = False) -> str:
         """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
-        tree = self.model_dump(mode="json", exclude={"resources"} if study else {"resources", "search"})
+        aside = {"resources", "retry"}
+        tree = self.model_dump(mode="json", exclude=aside if study else aside | {"search"})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

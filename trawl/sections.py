@@ -77,7 +77,8 @@ class Extraction(Section):
     shuffle_seed: int = 0
     given: str = ""  # Parquet: item_id, text
     domain: Literal["movies"] = "movies"  # the list of key factors
-    engine: Literal["extractive", "vllm"] = "extractive"
+    # or an engine of your own as "package.module:Class", which has to be on the workers' path
+    engine: Literal["extractive", "vllm"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = "extractive"
     model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
     revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
@@ -87,6 +88,28 @@ class Extraction(Section):
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
+
+
+class RefreshUser(Section):
+    """How long a user's earlier answer serves (R 4.5)."""
+
+    min_new: Annotated[int, Field(ge=0)] = 0  # so many interactions after it ask anew; 0: each prompt is today's
+    max_age_days: NotNegative = 0.0  # and so many days between what it has seen last and today's last; 0: no limit
+
+
+class Refresh(Section):
+    """Which answers of an earlier run serve in place of new ones."""
+
+    base: str = ""  # the run, or its folder or its user_answers as path or URI; empty: nothing serves
+    user: RefreshUser = RefreshUser()
+
+
+class Retry(Section):
+    """Set by `trawl retry` in the recipe that a run keeps: which answers were asked again, and since when."""
+
+    generation: Annotated[int, Field(ge=0)] = 0  # seconds since 1970; 0: none
+    statuses: tuple[str, ...] = ()
+    sides: tuple[Literal["item", "user"], ...] = ()
 
 
 class Encoding(Section):
@@ -224,6 +247,7 @@ class Resources(Section):
     parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
+    answer_cache: str = ""  # path or URI whose cache/answers holds the answers; empty: the store
     threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker
     engines: Annotated[int, Field(ge=1)] = 1  # vllm: engine actors side by side, each with a copy of the model
     engine_rows: Annotated[int, Field(ge=1)] = 64  # vllm: prompts per batch; an engine works on eight batches at a time

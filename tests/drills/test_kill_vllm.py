@@ -18,7 +18,8 @@ import small
 sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
 from tiny_model import make_tiny_qwen2
 
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import HOME, AnswerCache
+from trawl.extraction.segments import Segment, read
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import Store
@@ -101,8 +102,8 @@ def until(what: Callable[[], Any], process: subprocess.Popen[str] | None = None,
     return found
 
 
-def segments(store: Store) -> list[tuple[str, str]]:
-    return [(b, n) for b in AnswerCache(store).buckets() for n in store.names("cache", "answers", b)]
+def segments(store: Store) -> list[Segment]:
+    return AnswerCache(store).segments()
 
 
 def answers(store: Store) -> list[dict[str, Any]]:
@@ -152,7 +153,7 @@ def test_a_prompt_that_kills_its_engine_each_time_is_a_failed_row(tmp_path: Path
     rows = {row["digest"]: row for row in answers(store)}
     assert len(killed) == 3
     assert {digest for digest, row in rows.items() if row["status"] != "ok"} == {victim}
-    assert "only this prompt" in rows[victim]["reason"]
+    assert rows[victim]["reason"].startswith("engine_death: ")
 
 
 def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path: Path, model: Path) -> None:
@@ -163,12 +164,12 @@ def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path:
         assert left
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in left))
-        before = {s: store.size("cache", "answers", *s) for s in segments(store)}
+        before = set(segments(store))
     with started(command(tmp_path, model)) as process:
         ended(process)
     rows = answers(store)
     assert {row["status"] for row in rows} == {"ok"}
-    after = {s: store.size("cache", "answers", *s) for s in segments(store)}
-    assert before.items() <= after.items()
-    kept = pa.concat_tables([AnswerCache(store)._read(*segment) for segment in after])
+    after = set(segments(store))
+    assert before <= after
+    kept = pa.concat_tables([read(store, HOME, segment, "", "g") for segment in after])
     assert sorted(kept.column("digest").to_pylist()) == sorted({row["digest"] for row in rows})  # none asked twice

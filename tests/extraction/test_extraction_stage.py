@@ -133,7 +133,7 @@ def test_raw_is_the_texts_themselves(store: Store, engine: CountingEngine) -> No
     users = {r["entity"]: r for r in rows(store, done, "user_answers")}
     assert users[3]["text"] == f"{TEXTS[4]}\n\n{TEXTS[6]}"
     assert users[3]["engine"] == "copy/1"
-    assert not AnswerCache(store).buckets()
+    assert not AnswerCache(store).segments()
 
 
 def test_given_texts_by_raw_id(store: Store, tmp_path: Path) -> None:
@@ -218,8 +218,7 @@ def test_long_texts_are_cut_and_the_cut_is_told(store: Store, engine: CountingEn
 def test_a_broken_segment_is_named(store: Store, engine: CountingEngine) -> None:
     marks = with_knowledge(store, base(store), TEXTS)
     run(store, marks, config(), "item_texts", "item_prompts", "item_answers")
-    bucket = AnswerCache(store).buckets()[0]
-    name = store.names("cache", "answers", bucket)[0]
-    store.write_text("not parquet", "cache", "answers", bucket, name)
+    name = AnswerCache(store).segments()[0].name
+    store.write_text("not parquet", "cache", "answers", name)
     with pytest.raises(ArtifactError, match=name):
         run(store, marks, config(failures=("failed",), source="shuffled"))

@@ -72,13 +72,32 @@ def no_text_rows(count: int) -> pa.Table:
     return pa.table({f.name: pa.repeat(pa.scalar(row.get(f.name), f.type), count) for f in ANSWER}, schema=ANSWER)
 
 
-def check_failures(artifact: str, counts: Mapping[str, int], failures: Sequence[str], limit: float) -> None:
-    """Raises TooManyFailures when the failing share of the prompts is above the limit."""
+def check_failures(
+    artifact: str,
+    counts: Mapping[str, int],
+    failures: Sequence[str],
+    limit: float,
+    reasons: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Raises TooManyFailures when the failing share of the prompts is above the limit.
+
+    `reasons`: count, status, reason, entity and digest of an example, the commonest first.
+    """
     prompts = sum(n for status, n in counts.items() if status != NO_TEXT)
     failed = {status: n for status, n in counts.items() if status in failures and n}
     if prompts and sum(failed.values()) > limit * prompts:
         common = ", ".join(f"{status} {n}" for status, n in sorted(failed.items(), key=lambda c: (-c[1], c[0])))
         raise TooManyFailures(
             f"{artifact}: {sum(failed.values())} of {prompts} prompts failed ({common}), the limit is {limit:.1%}; "
-            "nothing was published; mend the cause or raise extraction.failure_limit"
+            f"{_commonest(reasons)}nothing was published; mend the cause or raise extraction.failure_limit"
         )
+
+
+def _commonest(reasons: Sequence[Mapping[str, Any]]) -> str:
+    """The three commonest reasons, each with an example."""
+    told = [
+        f"{r['count']} x {r['status']}: {' '.join((r['reason'] or 'no reason').split())[:200]} "
+        f"(as entity {r['entity']}, prompt {r['digest']})"
+        for r in reasons[:3]
+    ]
+    return f"the commonest reasons: {'; '.join(told)}; " if told else ""

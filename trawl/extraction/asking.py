@@ -1,7 +1,11 @@
-"""Asking an engine what is not in the cache yet: each batch is kept at once, a row that fails does so alone."""
+"""Asking an engine what is not in the cache yet: each batch is kept at once, a row that fails does so alone.
+
+A batch in which a worker died twice is asked row by row. A row with which a worker died alone is a failed row from then
+on (`engine_death`), and the others go on.
+"""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import pyarrow as pa
@@ -11,29 +15,105 @@ from trawl.errors import EngineDied, TrawlError
 from trawl.extraction.answers import ANSWER, FAILED, answer_row
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.engines import Engine, Reply, Request, label
+from trawl.extraction.watched import DEATHS, ENGINE_DEATH, Marks
+from trawl.store import digest_json
+
+_ROW = "row-"
 
 
-def ask(engine: Engine, requests: Iterable[Request], cache: AnswerCache | None, batch_rows: int) -> Iterator[pa.Table]:
+class Deaths:
+    """What workers had begun when they died."""
+
+    def __init__(self, marks: Marks, forgive: Callable[[], None]) -> None:
+        """`forgive`: says that a death was this row's, so that the task is not given up for it."""
+        self.marks, self.forgive = marks, forgive
+
+    def alone(self) -> set[str]:
+        """Digests of the rows with which a worker died alone."""
+        names = self.marks.store.names(*self.marks.home)
+        return {name.removeprefix(_ROW) for name in names if name.startswith(_ROW)}
+
+    def begin(self, batch: Sequence[Request]) -> int:
+        """Mark a batch; returns how often a worker died in it before."""
+        deaths = self.marks.begin(_batch_name(batch))
+        if deaths:
+            self.forgive()  # bounded all the same: a batch dies twice, a row once
+        return deaths
+
+    def end(self, batch: Sequence[Request]) -> None:
+        self.marks.end(_batch_name(batch))
+
+    def begin_row(self, request: Request) -> None:
+        self.marks.begin(f"{_ROW}{request.digest}")
+
+    def end_row(self, request: Request) -> None:
+        self.marks.end(f"{_ROW}{request.digest}")
+
+
+def _batch_name(batch: Sequence[Request]) -> str:
+    return f"batch-{digest_json([request.digest for request in batch])}"
+
+
+def ask(
+    engine: Engine,
+    requests: Iterable[Request],
+    cache: AnswerCache | None,
+    batch_rows: int,
+    deaths: Deaths | None = None,
+) -> Iterator[pa.Table]:
     """Answers (schema ANSWER) to all requests, a table per batch. A crash loses the batch that was being answered.
 
     Failed rows are not kept in the cache, so that another run asks them again. Raises EngineDied.
     """
-    waiting = iter(requests)
+    dead = deaths.alone() if deaths else set[str]()
+    culprits: list[Request] = []
+
+    def alive() -> Iterator[Request]:
+        for request in requests:
+            if request.digest in dead:
+                culprits.append(request)
+            else:
+                yield request
+
+    waiting = alive()
     while batch := list(islice(waiting, batch_rows)):
-        rows = pa.Table.from_pylist(_answers(engine, batch), schema=ANSWER)
-        if cache is not None:
-            cache.append(rows.filter(pc.not_equal(rows.column("status"), FAILED)))
-        yield rows
+        for rows in _batch(engine, batch, deaths):
+            if cache is not None:
+                cache.append(rows.filter(pc.not_equal(rows.column("status"), FAILED)))
+            yield rows
+        if deaths:
+            deaths.end(batch)
+    if culprits:
+        error = f"{ENGINE_DEATH}: the engine died with only this prompt in it"
+        yield _table(engine, culprits, [Reply("", error=error)] * len(culprits), 0.0, DEATHS + 1)
 
 
-def _answers(engine: Engine, batch: Sequence[Request]) -> list[dict[str, object]]:
+def _batch(engine: Engine, batch: Sequence[Request], deaths: Deaths | None) -> Iterator[pa.Table]:
+    """The answers of a batch as one table, or as one of each row when workers died in it."""
+    died = deaths.begin(batch) if deaths else 0
+    if not deaths or died < DEATHS:
+        yield _answers(engine, batch, died)
+        return
+    for request in batch:
+        deaths.begin_row(request)
+        yield _answers(engine, [request], died)
+        deaths.end_row(request)
+
+
+def _answers(engine: Engine, batch: Sequence[Request], died: int) -> pa.Table:
     started = time.monotonic()
     replies, attempts = _replies(engine, batch)
-    seconds = (time.monotonic() - started) / len(batch)
-    return [
+    return _table(engine, batch, replies, (time.monotonic() - started) / len(batch), attempts + died)
+
+
+def _table(
+    engine: Engine, batch: Sequence[Request], replies: Sequence[Reply], seconds: float, attempts: int
+) -> pa.Table:
+    rows = [
         answer_row(request.digest, reply, label(engine), seconds, attempts)
         for request, reply in zip(batch, replies, strict=True)
     ]
+    return pa.Table.from_pylist(rows, schema=ANSWER)
 
 
 def _replies(engine: Engine, batch: Sequence[Request]) -> tuple[list[Reply], int]:

@@ -22,7 +22,7 @@ from trawl import weights
 from trawl.config import Config
 from trawl.errors import ConfigError, EngineDied, Failed
 from trawl.extraction.answers import ANSWER, FAILED, TOO_LONG, answer_row, unasked_row
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import answer_cache
 from trawl.extraction.engines import Reply, Settings, VllmEngine, label, make_engine
 from trawl.extraction.engines.vllm import MODEL
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
@@ -66,7 +66,7 @@ def _missing(side: str, job: Job, number: int) -> pa.Table:
     """Prompts of a bucket that have room for a text and no answer yet, each digest once, sorted by digest."""
     rows = job.inputs.scattered(0, number).sort_by([("digest", "ascending"), ("entity", "ascending")])
     room = job.cfg.extraction.max_prompt_tokens - job.cfg.extraction.max_answer_tokens
-    known = AnswerCache(job.inputs.store).lookup(rows.column("digest").unique().to_pylist())
+    known = answer_cache(job.inputs, job.cfg).lookup(rows.column("digest").unique().to_pylist())
     fresh = each_once(rows, known)
     return fresh.filter(pc.less_equal(fresh.column("tokens"), room))
 
@@ -117,7 +117,7 @@ def _keep(batch: pa.Table, job: Job, engine: str, ends: frozenset[int]) -> pa.Ta
         rows.append(answer_row(row["digest"], reply, engine, row["seconds"], row["attempts"]))
     table = pa.Table.from_pylist(rows, schema=ANSWER)
     failed = pc.equal(table.column("status"), FAILED)
-    AnswerCache(job.inputs.store).append(table.filter(pc.invert(failed)))
+    answer_cache(job.inputs, job.cfg).append(table.filter(pc.invert(failed)))
     failed_answers(job.inputs).append(table.filter(failed))
     return pa.table({"rows": [len(rows)]})
 

@@ -29,7 +29,7 @@ def copies(side: str, cfg: Config) -> bool:
 
 def failed_answers(inputs: Inputs) -> AnswerCache:
     """Failed rows of this run's prompts: kept until the stage ends, so that another run asks them again."""
-    return AnswerCache(inputs.store, (*inputs.work, "failed"))
+    return AnswerCache(inputs.store, (*inputs.work, "failed"), origin="/".join(inputs.work[:2]))
 
 
 class Renderer:

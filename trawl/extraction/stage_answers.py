@@ -18,20 +18,24 @@ import pyarrow.compute as pc
 
 from trawl.checks import mix
 from trawl.config import Config
+from trawl.extraction import tally
 from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
-from trawl.extraction.asking import ask
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.asking import Deaths, ask
+from trawl.extraction.cache import answer_cache
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.key_factors import path_of
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
+from trawl.extraction.segments import KEPT
+from trawl.extraction.watched import Marks
 from trawl.inputs import Inputs
-from trawl.schemas import INDEX
+from trawl.schemas import CONTRACTS, INDEX
 from trawl.stage import Phase, Stage, Task, per_part
 from trawl.store import Part
+from trawl.worker import forgive
 
 # owner: the entity that the prompt is about; entity: the one that gets the answer.
-_SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens"]
+_SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens", "cutoff"]
 _HEX = 4  # digits of a digest that choose the bucket
 
 
@@ -74,7 +78,8 @@ class Asker:
         self.inputs = inputs
         self.renderer = Renderer(side, inputs, cfg)
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
-        self.cache = None if copies(side, cfg) else AnswerCache(inputs.store)
+        self.side = side
+        self.cache = None if copies(side, cfg) else answer_cache(inputs, cfg)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
@@ -82,22 +87,33 @@ class Asker:
         rows = self.inputs.scattered(0, task.number).sort_by([("digest", "ascending"), ("entity", "ascending")])
         digests = rows.column("digest")
         known = self._known(digests.unique().to_pylist())
-        answers = pa.concat_tables([known, *self._asked(rows, known)])
-        yield 0, _with_entity(pa.array([], INDEX), ANSWER.empty_table())
+        fresh = pa.concat_tables([ANSWER.empty_table(), *self._asked(rows, known.select(ANSWER.names), task)])
+        answers = pa.concat_tables([known.select(ANSWER.names), fresh])
+        self._count(task, known, fresh)
+        yield 0, _with_entity(self.side, rows.slice(0, 0), ANSWER.empty_table())
         if rows.num_rows:
             where = pc.index_in(digests, value_set=answers.column("digest"))
-            whole = _with_entity(rows.column("entity"), answers.take(where))
+            whole = _with_entity(self.side, rows, answers.take(where))
             part = self._part_of(rows.column("entity").to_numpy())
             for number in np.unique(part):
                 yield int(number), whole.filter(pa.array(part == number))
 
     def _known(self, digests: list[str]) -> pa.Table:
-        """What the cache holds, or what failed when the prompts were asked before this phase."""
+        """What the cache holds, or what failed when the prompts were asked before this phase (schema KEPT)."""
         if self.cache is None:
-            return ANSWER.empty_table()
-        return pa.concat_tables([self.cache.lookup(digests), failed_answers(self.inputs).lookup(digests)])
+            return KEPT.empty_table()
+        return pa.concat_tables([self.cache.find(digests), failed_answers(self.inputs).find(digests)])
 
-    def _asked(self, rows: pa.Table, known: pa.Table) -> Iterator[pa.Table]:
+    def _count(self, task: Task, known: pa.Table, fresh: pa.Table) -> None:
+        """Leave how many prompts were asked, by this table's earlier tries too, and how many answers were there."""
+        if self.cache is None:
+            return
+        mine = pc.sum(pc.equal(known.column("origin"), self.cache.origin)).as_py() or 0
+        sent = fresh.num_rows - (pc.sum(pc.equal(fresh.column("attempts"), 0)).as_py() or 0)
+        counts = {"asked": mine + sent, "from_cache": known.num_rows - mine, "not_sent": fresh.num_rows - sent}
+        tally.keep_counts(self.inputs, task.name, counts)
+
+    def _asked(self, rows: pa.Table, known: pa.Table, task: Task) -> Iterator[pa.Table]:
         """Answers to the prompts that are not known, each digest once."""
         fresh, room = each_once(rows, known), self.renderer.room
         over = pc.greater(fresh.column("tokens"), room)
@@ -107,7 +123,9 @@ class Asker:
                 [unasked_row(row["digest"], TOO_LONG, reason, row["tokens"], label(self.engine))], schema=ANSWER
             )
         requests = self.renderer.requests(fresh.filter(pc.invert(over)), self.batch_rows)
-        yield from ask(self.engine, requests, self.cache, self.batch_rows)
+        marks = Marks(self.inputs.store, (*self.inputs.work[:2], "_attempts"))
+        deaths = Deaths(marks, partial(forgive, self.inputs, 1, task)) if self.cache and fresh.num_rows else None
+        yield from ask(self.engine, requests, self.cache, self.batch_rows, deaths)
 
     def _part_of(self, entities: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The part that holds an index; parts are contiguous, empty ones have last = 0."""
@@ -116,21 +134,27 @@ class Asker:
         return found
 
 
-def _with_entity(entities: Any, answers: pa.Table) -> pa.Table:
-    return answers.add_column(0, pa.field("entity", INDEX), entities)
+def _with_entity(side: str, rows: pa.Table, answers: pa.Table) -> pa.Table:
+    """Answers with the columns that are the entity's: of users the cut-off too. `rows`: entity, cutoff."""
+    whole = answers.add_column(0, pa.field("entity", INDEX), rows.column("entity"))
+    if side == "item":
+        return whole
+    return whole.append_column(CONTRACTS["user_answers"].schema.field("cutoff"), rows.column("cutoff"))
 
 
 class Gatherer:
     """The last pass: each entity of the part with its answer, or with no_text."""
 
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
-        self.inputs, self.side = inputs, side
+        self.inputs, self.side, self.failures = inputs, side, cfg.extraction.failures
 
     def __call__(self, task: Task) -> pa.Table:
         entities = self.inputs.part(f"{self.side}s", task.number, [self.side]).column(0).combine_chunks()
         answers = self.inputs.scattered(1, task.number)
         silent = entities.filter(pc.invert(pc.is_in(entities, value_set=answers.column("entity"))))
-        return pa.concat_tables([answers, _with_entity(silent, no_text_rows(len(silent)))])
+        tally.keep_reasons(self.inputs, task.name, answers, self.failures)
+        nobody = pa.table({"entity": silent, "cutoff": pa.nulls(len(silent), INDEX)})
+        return pa.concat_tables([answers, _with_entity(self.side, nobody, no_text_rows(len(silent)))])
 
 
 def buckets(prompts: str, inputs: Inputs) -> int:
@@ -160,18 +184,24 @@ class _Check:
 
     side: str
 
-    def __call__(self, parts: Sequence[Part], cfg: Config) -> None:
+    def __call__(self, parts: Sequence[Part], inputs: Inputs, cfg: Config) -> None:
         counts: dict[str, int] = {}
         for part in parts:
             for status, count in part.statuses.items():
                 counts[status] = counts.get(status, 0) + count
-        check_failures(f"{self.side}_answers", counts, cfg.extraction.failures, cfg.extraction.failure_limit)
+        limits, why = (cfg.extraction.failures, cfg.extraction.failure_limit), tally.reasons(inputs)
+        check_failures(f"{self.side}_answers", counts, *limits, why)
 
 
-def _keys(cfg: Config) -> tuple[str, ...]:
+def _notes(inputs: Inputs, cfg: Config) -> dict[str, Any]:
+    return tally.asked(inputs)
+
+
+def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
     always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
-    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)))
+    again = ("retry.generation", "retry.statuses") if side in cfg.retry.sides else ()
+    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
 
 
 def _models(cfg: Config) -> dict[str, str]:
@@ -192,7 +222,7 @@ def _stage(side: str) -> Stage:
         artifact=f"{side}_answers",
         version=1,
         reads=partial(_reads, side),
-        keys=_keys,
+        keys=partial(_keys, side),
         models=_models,
         sources=_factors,
         plan=per_part(f"{side}_prompts"),
@@ -202,7 +232,8 @@ def _stage(side: str) -> Stage:
         ),
         worker=partial(Gatherer, side),
         covers=f"{side}s",
-        check=_Check(side),
+        verify=_Check(side),
+        notes=_notes,
         heavy=True,
     )
 

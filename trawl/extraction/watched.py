@@ -16,7 +16,8 @@ from trawl.errors import EngineDied
 from trawl.extraction.leash import OWNER
 from trawl.store import Store, digest_json
 
-_DEATHS = 2  # of a batch, before its rows are sent one by one
+ENGINE_DEATH = "engine_death"  # the reason of a row that takes its engine down
+DEATHS = 2  # of a batch, before its rows are sent one by one
 _IDLE_STARTS = 6  # engines that were started and answered nothing, before the run gives up
 _INDEX = "__idx_in_batch"  # Ray's: the row's place in its batch
 _TAKEN = ("tokenized_prompt", "sampling_params")
@@ -96,7 +97,7 @@ def watched(base: type) -> type:
         async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
             name = f"batch-{digest_json([row['digest'] for row in batch])}"
             deaths = await asyncio.to_thread(self.marks.begin, name)
-            if deaths < _DEATHS:
+            if deaths < DEATHS:
                 async with self.turns.together():
                     async for out in super().udf(batch):
                         yield _plain(out, deaths + 1)
@@ -115,7 +116,7 @@ def watched(base: type) -> type:
         async def _by_itself(self, row: dict[str, Any], attempt: int) -> dict[str, Any]:
             name, index = f"row-{row['digest']}", row[_INDEX]
             if await asyncio.to_thread(self.marks.begin, name):
-                return _failed(index, "EngineDied: the engine died with only this prompt in it", attempt)
+                return _failed(index, f"{ENGINE_DEATH}: the engine died with only this prompt in it", attempt)
             outs = [_plain(out, attempt) async for out in super().udf([row])]
             await asyncio.to_thread(self.marks.end, name)
             return outs[0]

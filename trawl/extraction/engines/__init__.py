@@ -8,6 +8,7 @@ from trawl.errors import ConfigError
 from trawl.extraction.budget import Spans
 from trawl.extraction.engines.copy import CopyEngine
 from trawl.extraction.engines.extractive import ExtractiveEngine
+from trawl.extraction.engines.own import is_own, load
 from trawl.extraction.engines.seam import Reply, Request
 from trawl.extraction.engines.vllm import KEYS as VLLM_KEYS
 from trawl.extraction.engines.vllm import MODEL, VllmEngine, model_identity
@@ -72,6 +73,8 @@ _KEYS = {"extractive": (MODEL,), "vllm": VLLM_KEYS}
 
 def make_engine(name: str, settings: Settings) -> Engine:
     """The engine of that name. Raises ConfigError when there is none."""
+    if is_own(name):
+        return load(name, settings)  # type: ignore[no-any-return]
     if name not in ENGINES:
         raise ConfigError(f"extraction.engine = {name!r}: no such engine; there are {', '.join(ENGINES)}")
     return ENGINES[name](settings)
@@ -84,7 +87,7 @@ def label(engine: Engine) -> str:
 
 def keys_of(extraction: Extraction) -> tuple[str, ...]:
     """Dotted recipe keys that change what the engine counts or answers."""
-    return ("extraction.engine", *_KEYS[extraction.engine])
+    return ("extraction.engine", *_KEYS.get(extraction.engine, (MODEL,)))
 
 
 def models_of(extraction: Extraction) -> dict[str, str]:
