@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, served, views
+from trawl import __version__, config, printing, recipes, retrying, served, views
 from trawl.errors import TrawlError
 from trawl.stage import Executor
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_tools(commands)
     served.add(commands, _command, _add_store)
+    retrying.add(commands, _command, _add_store, _run_recipe)
     return parser
 
 
@@ -170,14 +171,19 @@ def _add_tools(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from trawl import executors, experiment
-    from trawl.progress import Progress, Watched
-    from trawl.report import build
     from trawl.store import Store
 
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
+    return _run_recipe(retrying.kept(store, name, cfg), store, name, args.until)
+
+
+def _run_recipe(cfg: config.Config, store: Any, name: str, until: str) -> int:
+    from trawl import executors, experiment
+    from trawl.progress import Progress, Watched
+    from trawl.report import build
+
     with Progress(sys.stderr) as progress:
 
         def finished(row: dict[str, Any]) -> None:
@@ -190,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
             return Watched(executors.executor(cfg), progress)
 
         listener = experiment.Listener(progress.above(printing.stage_line), progress.above(finished), progress.cells)
-        run = experiment.run(cfg, store, name, start, listener, args.until)
+        run = experiment.run(cfg, store, name, start, listener, until)
     page = build(store, run.name)
     if run.results():
         print(printing.result_table(run))

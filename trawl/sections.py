@@ -104,12 +104,18 @@ class Refresh(Section):
     user: RefreshUser = RefreshUser()
 
 
-class Retry(Section):
-    """Set by `trawl retry` in the recipe that a run keeps: which answers were asked again, and since when."""
+class Again(Section):
+    """Answers of these statuses count only when they were made in this generation or later."""
 
-    generation: Annotated[int, Field(ge=0)] = 0  # seconds since 1970; 0: none
+    generation: Annotated[int, Field(ge=0)] = 0  # seconds since 1970; 0: whatever was answered counts
     statuses: tuple[str, ...] = ()
-    sides: tuple[Literal["item", "user"], ...] = ()
+
+
+class Retry(Section):
+    """What `trawl retry` asked again. It stands in the recipe that a run keeps, and is no part of a run's identity."""
+
+    item: Again = Again()
+    user: Again = Again()
 
 
 class Encoding(Section):

@@ -24,7 +24,7 @@ ORDER = [
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit"},
-    {"served"},
+    {"served", "retrying"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

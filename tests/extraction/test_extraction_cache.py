@@ -14,8 +14,9 @@ from trawl.errors import ArtifactError
 from trawl.extraction import cache as module
 from trawl.extraction import segments
 from trawl.extraction.answers import ANSWER, answer_row
-from trawl.extraction.cache import HOME, Again, AnswerCache
+from trawl.extraction.cache import HOME, AnswerCache
 from trawl.extraction.engines import Reply
+from trawl.sections import Again
 from trawl.store import Store
 
 
@@ -228,7 +229,7 @@ def test_answers_asked_again_hold_and_the_former_ones_do_not_come_back(store: St
     plain = AnswerCache(store)
     plain.append(table({"aa01": "cut of", "aa02": "cut too"}, finished=False))
     plain.append(table({"aa03": "whole"}))
-    again = AnswerCache(store, again=Again(1700000000, ("truncated",)))
+    again = AnswerCache(store, again=Again(generation=1700000000, statuses=("truncated",)))
     assert list(texts(again.lookup(["aa01", "aa02", "aa03"]))) == ["aa03"]
     again.append(table({"aa01": "cut off no more"}))
     again.append(table({"aa02": "cut again"}, finished=False))

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from math import ceil
 
 import pyarrow as pa
@@ -24,9 +23,10 @@ from trawl.extraction import segments
 from trawl.extraction.answers import ANSWER
 from trawl.extraction.segments import KEPT, MERGED, PREFIX, Segment
 from trawl.inputs import Inputs
+from trawl.sections import Again
 from trawl.store import Store
 
-HOME = ("cache", "answers")
+HOME, HELD = ("cache", "answers"), ("cache", "held")
 _SMALL, _LARGE = 16_384, 65_536  # rows of segments that are merged, and of what they are merged into
 _MANY = 1024  # small segments that a reader puts up with
 _DEEP = 16  # wide segments that may lie over each other before they are cut by digest
@@ -36,22 +36,24 @@ _TRIES = 20
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class Again:
-    """Answers of these statuses count only from this generation on (`trawl retry`)."""
-
-    generation: int = 0
-    statuses: tuple[str, ...] = ()
-
-
 class AnswerCache:
     """Answers below one folder of a store."""
 
     def __init__(
-        self, store: Store, home: tuple[str, ...] = HOME, *, origin: str = "", again: Again | None = None
+        self,
+        store: Store,
+        home: tuple[str, ...] = HOME,
+        *,
+        origin: str = "",
+        again: Again | None = None,
+        held: "AnswerCache | None" = None,
     ) -> None:
-        """`origin`: what asks, kept with each answer that it appends."""
-        self.store, self.home, self.origin, self.again = store, home, origin, again or Again()
+        """`origin`: what asks, kept with each answer that it appends. `again`: answers that do not count any more.
+
+        `held`: rows that are not asked again although they are no answers.
+        """
+        self.store, self.home, self.origin = store, home, origin
+        self.again, self.held = again or Again(), held
 
     def lookup(self, digests: Iterable[str]) -> pa.Table:
         """Rows (schema ANSWER, sorted by digest) of those digests that are known. Raises ArtifactError, StoreError."""
@@ -76,7 +78,7 @@ class AnswerCache:
                 read.add(segment.name)
                 kept.append(rows.filter(pc.is_in(rows.column("digest"), value_set=wanted)))
             if complete:
-                return self._counted(segments.best(pa.concat_tables(kept)))
+                return self._with_held(wanted, self._counted(segments.best(pa.concat_tables(kept))))
         raise StoreError(f"{self.store.where(*self.home)}: its segments change faster than they can be read; run again")
 
     def append(self, rows: pa.Table) -> None:
@@ -131,6 +133,12 @@ class AnswerCache:
         old = pc.less(rows.column("generation"), self.again.generation)
         return rows.filter(pc.invert(pc.and_(again, old)))
 
+    def _with_held(self, wanted: pa.Array, rows: pa.Table) -> pa.Table:
+        if self.held is None:
+            return rows
+        left = wanted.filter(pc.invert(pc.is_in(wanted, value_set=rows.column("digest"))))
+        return pa.concat_tables([rows, self.held.find(left.to_pylist())]).sort_by("digest")
+
     def _rows(self, listed: list[Segment], low: str, high: str) -> Iterator[tuple[Segment, pa.Table | None]]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:  # each is a round trip where the cache is far away
             for start in range(0, len(listed), _AT_ONCE):
@@ -181,9 +189,14 @@ class AnswerCache:
                 self.store.remove_file(*self.home, MERGED, "busy")
 
 
+def held_answers(store: Store, generation: int) -> AnswerCache:
+    """Rows that `trawl retry` of this generation leaves as they are, although no answer was kept for them."""
+    return AnswerCache(store, (*HELD, str(generation)))
+
+
 def answer_cache(inputs: Inputs, cfg: Config) -> AnswerCache:
     """The cache that a stage's worker asks and adds to."""
     store = Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else inputs.store
-    side = inputs.work[0].partition("_")[0]
-    again = Again(cfg.retry.generation, cfg.retry.statuses) if side in cfg.retry.sides else None
-    return AnswerCache(store, origin="/".join(inputs.work[:2]), again=again)
+    again = cfg.retry.item if inputs.work[0].startswith("item") else cfg.retry.user
+    held = held_answers(inputs.store, again.generation) if again.generation else None
+    return AnswerCache(store, origin="/".join(inputs.work[:2]), again=again, held=held)

@@ -200,7 +200,7 @@ def _notes(inputs: Inputs, cfg: Config) -> dict[str, Any]:
 def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
     always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
-    again = ("retry.generation", "retry.statuses") if side in cfg.retry.sides else ()
+    again = (f"retry.{side}",) if cfg.get(f"retry.{side}.generation") else ()
     return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
 
 
