@@ -24,7 +24,7 @@ from trawl.extraction.answers import ANSWER
 from trawl.extraction.segments import KEPT, MERGED, PREFIX, Segment
 from trawl.inputs import Inputs
 from trawl.sections import Again
-from trawl.store import Store
+from trawl.store import Store, digest_bytes
 
 HOME, HELD = ("cache", "answers"), ("cache", "held")
 _SMALL, _LARGE = 16_384, 65_536  # rows of segments that are merged, and of what they are merged into
@@ -199,4 +199,9 @@ def answer_cache(inputs: Inputs, cfg: Config) -> AnswerCache:
     store = Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else inputs.store
     again = cfg.retry.item if inputs.work[0].startswith("item") else cfg.retry.user
     held = held_answers(inputs.store, again.generation) if again.generation else None
-    return AnswerCache(store, origin="/".join(inputs.work[:2]), again=again, held=held)
+    return AnswerCache(store, origin=asker(inputs), again=again, held=held)
+
+
+def asker(inputs: Inputs) -> str:
+    """The table that is being made, and of which store: others may make one of the same fingerprint."""
+    return f"{'/'.join(inputs.work[:2])}@{digest_bytes(inputs.store.where().encode())[:8]}"

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import AnswerCache, asker
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
 from trawl.extraction.key_factors import load_factors
@@ -29,7 +29,7 @@ def copies(side: str, cfg: Config) -> bool:
 
 def failed_answers(inputs: Inputs) -> AnswerCache:
     """Failed rows of this run's prompts: kept until the stage ends, so that another run asks them again."""
-    return AnswerCache(inputs.store, (*inputs.work, "failed"), origin="/".join(inputs.work[:2]))
+    return AnswerCache(inputs.store, (*inputs.work, "failed"), origin=asker(inputs))
 
 
 class Renderer:
