@@ -176,6 +176,8 @@ def _run(args: argparse.Namespace) -> int:
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
+    if cfg.refresh.base and "/" not in cfg.refresh.base:  # a run of this store
+        cfg = cfg.override(("refresh.base", store.where("runs", cfg.refresh.base)))
     return _run_recipe(retrying.kept(store, name, cfg), store, name, args.until)
 
 

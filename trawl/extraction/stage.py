@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction import refreshing
 from trawl.extraction.budget import clip_plan
 from trawl.extraction.catalogue import Catalogue, People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
@@ -23,7 +24,7 @@ from trawl.extraction.sources import given_texts, page_texts, text_rows
 from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS
 from trawl.inputs import Inputs
 from trawl.schemas import CONTRACTS
-from trawl.stage import Stage, Task, always, per_part
+from trawl.stage import Stage, Task, Worker, always, per_part
 
 _PROMPT_KEYS = ("extraction.domain", "extraction.max_prompt_tokens", "extraction.max_answer_tokens")
 
@@ -101,8 +102,11 @@ class UserPrompter(_Prompter):
     """user_prompts: one row per user of whose last k items before the cut-off at least one has a text."""
 
     def __call__(self, task: Task) -> pa.Table:
+        return self.at(task, self.inputs.part("cutoffs", task.number, ["user", "cutoff"]))
+
+    def at(self, task: Task, cutoffs: pa.Table) -> pa.Table:
+        """The prompts of a part's users at these cut-offs (user, cutoff), one for each of its users."""
         log = self.inputs.part("log", task.number, ["user", "position", "item"])
-        cutoffs = self.inputs.part("cutoffs", task.number, ["user", "cutoff"])
         owners, cuts = (cutoffs.column(name).to_numpy() for name in ("user", "cutoff"))
         user, position, item = (log.column(name).to_numpy() for name in ("user", "position", "item"))
         users, start, items = last_before_cutoff(user, position, item, owners, cuts, self.cfg.user_items)
@@ -118,6 +122,11 @@ class UserPrompter(_Prompter):
                 yield self.row(int(users[n]), frame, mine, cut_of[int(users[n])])
 
         return _prompts("user_prompts", rows())
+
+
+def _user_prompter(inputs: Inputs, cfg: Config) -> Worker:
+    prompter = UserPrompter(inputs, cfg)
+    return refreshing.Refreshed(prompter.at, inputs, cfg) if refreshing.active(cfg) else prompter
 
 
 def _prompts(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
@@ -141,11 +150,15 @@ def _item_prompt_keys(cfg: Config) -> tuple[str, ...]:
 
 
 def _user_prompt_keys(cfg: Config) -> tuple[str, ...]:
-    return (*_item_prompt_keys(cfg), "extraction.user_items")
+    return (*_item_prompt_keys(cfg), "extraction.user_items", *refreshing.keys(cfg))
 
 
 def _models(cfg: Config) -> dict[str, str]:
     return models_of(cfg.extraction)
+
+
+def _user_models(cfg: Config) -> dict[str, str]:
+    return models_of(cfg.extraction) | refreshing.models(cfg)
 
 
 def _factors(cfg: Config) -> dict[str, str]:
@@ -180,10 +193,11 @@ STAGES = (
         version=1,
         reads=always("users", "items", "item_texts", "log", "cutoffs"),
         keys=_user_prompt_keys,
-        models=_models,
+        models=_user_models,
         sources=_factors,
         plan=per_part("log"),
-        worker=UserPrompter,
+        worker=_user_prompter,
+        notes=refreshing.notes,
     ),
     USER_ANSWERS,
 )
