@@ -45,9 +45,7 @@ class Scripted(CountsWords):
             if self._meant("fails", request):
                 raise ValueError("the script says so")
         time.sleep(self.script.get("seconds", 0) * len(requests))
-        return [
-            Reply(f"about {self._said(r.digest)}", len(r.prompt), 3, not self._meant("cuts", r)) for r in requests
-        ]
+        return [Reply(f"about {self._said(r.digest)}", len(r.prompt), 3, not self._meant("cuts", r)) for r in requests]
 
     def _meant(self, what: str, request: Request) -> bool:
         return any(word in request.prompt for word in self.script.get(what, ()))

@@ -10,7 +10,8 @@ import pytest
 import scripted
 import small
 
-from trawl import cli
+from trawl import cli, views
+from trawl.extraction.cache import HELD, AnswerCache
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import Store
@@ -123,6 +124,26 @@ def test_a_run_that_published_nothing_can_be_retried(world: World) -> None:
     assert world.retry("truncated") == 0
     assert world.asked()
     assert set(world.answers().column("status").to_pylist()) == {"ok"}
+
+
+def test_gc_merges_answers_and_keeps_what_is_held(world: World) -> None:
+    world.says(fails=["gender: F"], cuts=["gender: M"])
+    world.run()
+    world.says()
+    world.retry("truncated")
+    table, cache = world.answers(), AnswerCache(world.store)
+    segments = len(cache.segments())
+    (held,) = world.store.names(*HELD)
+    views.gc(world.store, keep_runs=1)
+    assert len(cache.segments()) == 1 < segments
+    assert world.store.names(*HELD) == [held]
+    assert world.answers().equals(table)
+    assert views.gc(world.store, keep_runs=0)
+    assert world.store.names(*HELD) == []
+    world.asked()
+    world.run("extraction.failure_limit=0.8")
+    failed = sorted(row["digest"] for row in table.to_pylist() if row["status"] == "failed")
+    assert world.asked() == failed  # the others are in the cache
 
 
 def test_nothing_to_ask_changes_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,9 @@ class Extraction(Section):
     given: str = ""  # Parquet: item_id, text
     domain: Literal["movies"] = "movies"  # the list of key factors
     # or an engine of your own as "package.module:Class", which has to be on the workers' path
-    engine: Literal["extractive", "vllm"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = "extractive"
+    engine: Literal["extractive", "vllm"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
+        "extractive"
+    )
     model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
     revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says

@@ -29,14 +29,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
 
-from trawl.checks import conform, describe
-from trawl.config import Config
-from trawl.environment import peak_mib
-from trawl.executors import OnRay
-from trawl.extraction.stage import STAGES
-from trawl.schemas import CONTRACTS, FIELDS, TEXT
-from trawl.stage import run_stage
-from trawl.store import MANIFEST, Manifest, Store
+from trawl.checks import conform, describe  # noqa: E402
+from trawl.config import Config  # noqa: E402
+from trawl.environment import peak_mib  # noqa: E402
+from trawl.executors import OnRay  # noqa: E402
+from trawl.extraction.stage import STAGES  # noqa: E402
+from trawl.schemas import CONTRACTS, FIELDS, TEXT  # noqa: E402
+from trawl.stage import run_stage  # noqa: E402
+from trawl.store import MANIFEST, Manifest, Store  # noqa: E402
 
 PART = 10_000
 SEEN, DRIVER_MIB, FLAT = 3, 1024, 0.8
@@ -180,10 +180,15 @@ def main() -> int:
             )
     if args.out:
         args.out.write_text(json.dumps(out, indent=1), encoding="utf-8")
-    ratio, driver = out[-1]["rate"] / max(entry["rate"] for entry in out[:-1] or out), max(entry["driver_mib"] for entry in out)
+    ratio, driver = (
+        out[-1]["rate"] / max(entry["rate"] for entry in out[:-1] or out),
+        max(entry["driver_mib"] for entry in out),
+    )
     verdicts = [driver <= DRIVER_MIB, ratio >= FLAT]
     print(f"driver {driver:.0f} MiB: {'meets' if verdicts[0] else 'MISSES'} {DRIVER_MIB}")
-    print(f"rows per second, largest size to the best of the others {ratio:.2f}: {'meets' if verdicts[1] else 'MISSES'} {FLAT}")
+    print(
+        f"rows per second, largest size to the best of the others {ratio:.2f}: {'meets' if verdicts[1] else 'MISSES'} {FLAT}"
+    )
     return int(args.strict and not all(verdicts))
 
 

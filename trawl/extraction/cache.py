@@ -152,9 +152,7 @@ class AnswerCache:
     def _replaced(self, listed: Iterable[str]) -> set[str]:
         records = [path for path in listed if path.startswith(f"{MERGED}/") and path.endswith(".json")]
         return {
-            name
-            for path in records
-            for name in json.loads(self.store.find_text(*self.home, *path.split("/")) or "[]")
+            name for path in records for name in json.loads(self.store.find_text(*self.home, *path.split("/")) or "[]")
         }
 
     def _rewrite(self, group: list[Segment]) -> int:
