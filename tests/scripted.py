@@ -1,9 +1,12 @@
 """A scripted engine for drills and benchmarks: `extraction.engine = "scripted:Scripted"`, with tests/ on Python's path.
 
-`extraction.model` names a JSON file, or nothing: {"log": file, "seconds": per row, "kills": words, "fails": words,
-"cuts": words, "child": true}. Each batch that it is asked is a line of the log before it is answered: process, digests. A prompt with
-a word of `kills` ends the process as kill -9 does, `fails` is a failed row, `cuts` an answer that stopped too early. With `child` a process of its own answers, and ends its owner when
-it dies, as vLLM's engines do.
+`extraction.model` names a JSON file, or nothing:
+
+    {"log": file, "seconds": per row, "kills": [words], "fails": [words], "cuts": [words], "child": true}
+
+Each batch that it is asked is a line of the log before it is answered: process, digests. A prompt with a word of
+`kills` ends the process as kill -9 does, `fails` is a failed row, `cuts` an answer that stopped too early. With `child`
+a process of its own answers, and ends its owner when it dies, as vLLM's engines do.
 """
 
 import json

@@ -185,10 +185,9 @@ def main() -> int:
         max(entry["driver_mib"] for entry in out),
     )
     verdicts = [driver <= DRIVER_MIB, ratio >= FLAT]
-    print(f"driver {driver:.0f} MiB: {'meets' if verdicts[0] else 'MISSES'} {DRIVER_MIB}")
-    print(
-        f"rows per second, largest size to the best of the others {ratio:.2f}: {'meets' if verdicts[1] else 'MISSES'} {FLAT}"
-    )
+    words = ["meets" if met else "MISSES" for met in verdicts]
+    print(f"driver {driver:.0f} MiB: {words[0]} {DRIVER_MIB}")
+    print(f"rows per second, largest size to the best of the others {ratio:.2f}: {words[1]} {FLAT}")
     return int(args.strict and not all(verdicts))
 
 

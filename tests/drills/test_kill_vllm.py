@@ -1,6 +1,7 @@
 """vLLM's engine process killed, once and by the same prompt each time; the driver killed and its engine with it."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -173,3 +174,39 @@ def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path:
     assert before <= after
     kept = pa.concat_tables([read(store, HOME, segment, "", "g") for segment in after])
     assert sorted(kept.column("digest").to_pylist()) == sorted({row["digest"] for row in rows})  # none asked twice
+
+
+def test_killed_three_times_at_random_moments_the_table_is_the_undisturbed_one(tmp_path: Path, model: Path) -> None:
+    """Engine, actor and driver in any order: the same rows as without, nothing that was kept is asked again."""
+    seed = int(os.environ.get("DRILL_SEED") or random.randrange(10**6))
+    print(f"DRILL_SEED={seed}")
+    rng = random.Random(seed)
+    for name in ("calm", "wild"):
+        (tmp_path / name).mkdir()
+    with started(command(tmp_path / "calm", model)) as process:
+        ended(process)
+    left, store = ["engine", "actor", "driver"], Store(str(tmp_path / "wild" / "store"))
+    rng.shuffle(left)
+    while left:
+        with started(command(tmp_path / "wild", model)) as process:
+            while left:
+                before = len(segments(store))
+                (engine, *_) = until(lambda: engines(process.pid), process)
+                until(lambda: len(segments(store)) > before + rng.randrange(8), process)  # noqa: B023
+                what = left.pop(0)
+                victim = {"engine": engine.pid, "actor": engine.ppid(), "driver": process.pid}[what]
+                os.kill(victim, signal.SIGKILL)
+                until(lambda: not engine.is_running() or engine.status() == "zombie")  # noqa: B023
+                if what == "driver":
+                    break
+            else:
+                ended(process)
+    with started(command(tmp_path / "wild", model)) as process:
+        ended(process)
+    calm, wild = (
+        [{k: v for k, v in row.items() if k not in ("attempts", "seconds")} for row in answers(Store(str(where)))]
+        for where in (tmp_path / "calm" / "store", tmp_path / "wild" / "store")
+    )
+    assert wild == calm
+    kept = pa.concat_tables([read(store, HOME, segment, "", "g") for segment in segments(store)])
+    assert sorted(kept.column("digest").to_pylist()) == sorted(row["digest"] for row in wild)

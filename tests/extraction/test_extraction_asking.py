@@ -36,7 +36,7 @@ class Mortal(CountsWords):
 
 
 class Worker:
-    """What Asker does with a task: what the cache has is not asked; tried until it ends or three deaths are not told."""
+    """What Asker does with a task, tried until it ends or is given up."""
 
     def __init__(self, folder: Path) -> None:
         store = Store(str(folder))

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.types as types
 import pytest
 from extraction_world import CountingEngine, base, config, rows, run, whole, with_knowledge
+from pyarrow import types
 from worlds import behaviour
 
 from trawl.extraction import engines

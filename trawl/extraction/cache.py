@@ -1,4 +1,4 @@
-"""The answer cache: what an engine has answered, by prompt digest, shared by runs and recipes, and by stores that name it.
+"""The answer cache: what an engine has answered, by prompt digest; runs, recipes and stores that name it share it.
 
 `resources.answer_cache` names where it is, any path or URI; without it, it is `cache/answers` of the store. Segments
 (see `segments`) are immutable and have names of their own, so any number of writers may append at once and nobody
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
-from trawl.errors import ArtifactError, StoreError
+from trawl.errors import StoreError
 from trawl.extraction import segments
 from trawl.extraction.answers import ANSWER
 from trawl.extraction.segments import KEPT, MERGED, PREFIX, Segment
