@@ -11,7 +11,7 @@ import scripted
 import small
 
 from trawl import cli, views
-from trawl.extraction.cache import HELD, AnswerCache
+from trawl.extraction.cache import HELD, AnswerCache, listed_answers
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import Store
@@ -144,6 +144,20 @@ def test_gc_merges_answers_and_keeps_what_is_held(world: World) -> None:
     world.run("extraction.failure_limit=0.8")
     failed = sorted(row["digest"] for row in table.to_pylist() if row["status"] == "failed")
     assert world.asked() == failed  # the others are in the cache
+
+
+def test_answers_are_asked_again_by_the_status_that_the_table_gives(world: World) -> None:
+    """The cache may hold them under another, as here those that are well."""
+    world.says()
+    world.run()
+    fine = world.digests("ok")
+    world.asked()
+    assert world.retry("ok") == 0
+    assert world.asked() == fine
+    listed = listed_answers(
+        world.store, Run(world.store, "r").read("run.json")["recipe"]["retry"]["user"]["generation"]
+    )
+    assert len(listed.segments()) == 3  # a part of the table each
 
 
 def test_nothing_to_ask_changes_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:

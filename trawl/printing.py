@@ -25,7 +25,8 @@ def stage_line(outcome: Outcome, cell: Cell) -> None:
 
 def notes_line(notes: Mapping[str, Any]) -> str:
     """What a stage counted beside its rows, such as prompts asked and answers from the cache."""
-    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in notes.items())
+    told = ((name, count) for name, count in notes.items() if count or name == "asked")
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in told)
 
 
 def cell_line(row: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from trawl import pipeline
 from trawl.config import Config
 from trawl.errors import AskedWrongly, ConfigError
 from trawl.extraction.answers import ANSWER
-from trawl.extraction.cache import held_answers
+from trawl.extraction.cache import held_answers, listed_answers
 from trawl.inputs import Inputs
 from trawl.runs import Run, find
 from trawl.schemas import STATUSES
@@ -26,6 +26,7 @@ from trawl.store import Store
 
 SIDES = ("item", "user")
 _UNKEPT = ("failed", "skipped")  # statuses of prompts for which the cache holds nothing, so that any run asks them
+_JUDGED = ("truncated", "empty", "refused", "repetitive", "too_long")  # by what was answered, before it is kept
 _RunRecipe = Callable[[Config, Store, str, str], int]
 
 
@@ -121,14 +122,19 @@ def _hold(
     statuses: tuple[str, ...],
     generation: int,
 ) -> None:
-    """Keep the rows that no cache holds and that are not to be asked again, a part at a time."""
+    """Keep, a part at a time, the rows that no cache holds and that stay, and those that a cache holds as others.
+
+    The latter have a status that was given after they were kept, such as ungrounded.
+    """
     stay = [status for status in _UNKEPT if status not in statuses]
+    later = [status for status in statuses if status not in (*_JUDGED, *_UNKEPT)]
+    places = ((stay, held_answers(store, generation)), (later, listed_answers(store, generation)))
     for mark, counts in tables.items():
-        if counts is None or not any(counts.get(status) for status in stay):
-            continue
-        for rows in Inputs(store, {artifact: mark}).each(artifact, ANSWER.names):
-            mine = rows.filter(pc.is_in(rows.column("status"), value_set=pa.array(stay)))
-            held_answers(store, generation).append(mine)
+        for wanted, cache in places:
+            if counts is None or not any(counts.get(status) for status in wanted):
+                continue
+            for rows in Inputs(store, {artifact: mark}).each(artifact, ANSWER.names):
+                cache.append(rows.filter(pc.is_in(rows.column("status"), value_set=pa.array(wanted))))
 
 
 def _until(cfg: Config, record: Mapping[str, Any]) -> str:

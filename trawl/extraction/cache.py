@@ -47,13 +47,15 @@ class AnswerCache:
         origin: str = "",
         again: Again | None = None,
         held: "AnswerCache | None" = None,
+        listed: "AnswerCache | None" = None,
     ) -> None:
         """`origin`: what asks, kept with each answer that it appends. `again`: answers that do not count any more.
 
-        `held`: rows that are not asked again although they are no answers.
+        `held`: rows that are not asked again although they are no answers. `listed`: rows whose answers do not count
+        any more whatever their status is here.
         """
         self.store, self.home, self.origin = store, home, origin
-        self.again, self.held = again or Again(), held
+        self.again, self.held, self.listed = again or Again(), held, listed
 
     def lookup(self, digests: Iterable[str]) -> pa.Table:
         """Rows (schema ANSWER, sorted by digest) of those digests that are known. Raises ArtifactError, StoreError."""
@@ -127,9 +129,12 @@ class AnswerCache:
 
     def _counted(self, rows: pa.Table) -> pa.Table:
         """Without answers that are to be asked again."""
-        if not self.again.statuses or not rows.num_rows:
+        if not self.again.generation or not rows.num_rows:
             return rows
         again = pc.is_in(rows.column("status"), value_set=pa.array(self.again.statuses, pa.string()))
+        if self.listed:
+            due = self.listed.find(rows.column("digest").to_pylist()).column("digest")
+            again = pc.or_(again, pc.is_in(rows.column("digest"), value_set=due))
         old = pc.less(rows.column("generation"), self.again.generation)
         return rows.filter(pc.invert(pc.and_(again, old)))
 
@@ -189,15 +194,23 @@ class AnswerCache:
 
 def held_answers(store: Store, generation: int) -> AnswerCache:
     """Rows that `trawl retry` of this generation leaves as they are, although no answer was kept for them."""
-    return AnswerCache(store, (*HELD, str(generation)))
+    return AnswerCache(store, (*HELD, str(generation), "stay"))
+
+
+def listed_answers(store: Store, generation: int) -> AnswerCache:
+    """Rows that `trawl retry` of this generation asks again for a status that they got after they were kept."""
+    return AnswerCache(store, (*HELD, str(generation), "again"))
 
 
 def answer_cache(inputs: Inputs, cfg: Config) -> AnswerCache:
     """The cache that a stage's worker asks and adds to."""
     store = Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else inputs.store
     again = cfg.retry.item if inputs.work[0].startswith("item") else cfg.retry.user
-    held = held_answers(inputs.store, again.generation) if again.generation else None
-    return AnswerCache(store, origin=asker(inputs), again=again, held=held)
+    origin, generation, here = asker(inputs), again.generation, inputs.store
+    if not generation:
+        return AnswerCache(store, origin=origin)
+    held, listed = held_answers(here, generation), listed_answers(here, generation)
+    return AnswerCache(store, origin=origin, again=again, held=held, listed=listed)
 
 
 def asker(inputs: Inputs) -> str:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from trawl.errors import ArtifactError
 from trawl.extraction.answers import ANSWER
+from trawl.filesystems import explained
 from trawl.store import Store
 
 PREFIX = 8  # digits of a digest in a name
@@ -112,6 +113,8 @@ def read(store: Store, home: tuple[str, ...], segment: Segment, low: str, high: 
     except (pa.ArrowException, ValueError, OSError) as error:
         if not store.exists(*names):  # it was removed while it was read
             return None
+        if isinstance(error, OSError):
+            raise explained(error, store.where(*names), "reading answers") from error
         raise ArtifactError(
             f"{store.where(*names)}: a broken segment of the answer cache ({str(error).splitlines()[0]}); remove the "
             "file: its answers are asked again"
