@@ -22,6 +22,7 @@ from trawl.extraction.cache import held_answers, listed_answers
 from trawl.inputs import Inputs
 from trawl.runs import Run, find
 from trawl.schemas import STATUSES
+from trawl.sections import Retry
 from trawl.store import Store
 
 SIDES = ("item", "user")
@@ -51,7 +52,7 @@ def add(
 def kept(store: Store, name: str, cfg: Config) -> Config:
     """The recipe with what was asked again in the run of this name, where that is a run of this recipe."""
     old = Run(store, name).read("run.json") if store.exists("runs", name) else None
-    if not old or old["recipe_digest"] != cfg.digest() or "retry" not in old["recipe"]:
+    if not old or old["recipe_digest"] != cfg.digest() or "retry" not in old["recipe"] or cfg.retry != Retry():
         return cfg
     return Config.build(cfg.model_dump(mode="json") | {"retry": old["recipe"]["retry"]})
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from trawl.extraction.answers import ANSWER
-from trawl.extraction.asking import Deaths, ask
+from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
+from trawl.extraction.deaths import Deaths
 from trawl.extraction.engines import Reply, Request
 from trawl.extraction.engines.seam import CountsWords
 from trawl.extraction.watched import Marks

@@ -13,6 +13,7 @@ from trawl.schemas import CONTRACTS
 
 OK, TRUNCATED, EMPTY, REPETITIVE = "ok", "truncated", "empty", "repetitive"
 REFUSED, TOO_LONG, FAILED, NO_TEXT = "refused", "too_long", "failed", "no_text"
+ENGINE_DEATH = "engine_death"  # the reason of a failed row that took its engine down begins so
 
 ANSWER = pa.schema([f for f in CONTRACTS["item_answers"].schema if f.name != "entity"])  # a row of the cache
 _REFUSAL = re.compile(

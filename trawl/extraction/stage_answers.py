@@ -20,8 +20,9 @@ from trawl.checks import mix
 from trawl.config import Config
 from trawl.extraction import tally
 from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
-from trawl.extraction.asking import Deaths, ask
+from trawl.extraction.asking import ask
 from trawl.extraction.cache import answer_cache
+from trawl.extraction.deaths import Deaths
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.key_factors import path_of
@@ -78,7 +79,7 @@ class Asker:
         self.inputs = inputs
         self.renderer = Renderer(side, inputs, cfg)
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
-        self.side = side
+        self.side, self.phase = side, 1
         self.cache = None if copies(side, cfg) else answer_cache(inputs, cfg)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
@@ -111,7 +112,7 @@ class Asker:
         mine = pc.sum(pc.equal(known.column("origin"), self.cache.origin)).as_py() or 0
         sent = fresh.num_rows - (pc.sum(pc.equal(fresh.column("attempts"), 0)).as_py() or 0)
         counts = {"asked": mine + sent, "from_cache": known.num_rows - mine, "not_sent": fresh.num_rows - sent}
-        tally.keep_counts(self.inputs, task.name, counts)
+        tally.keep_counts(self.inputs, f"{self.phase}-{task.name}", counts)
 
     def _asked(self, rows: pa.Table, known: pa.Table, task: Task) -> Iterator[pa.Table]:
         """Answers to the prompts that are not known, each digest once."""
@@ -124,7 +125,9 @@ class Asker:
             )
         requests = self.renderer.requests(fresh.filter(pc.invert(over)), self.batch_rows)
         marks = Marks(self.inputs.store, (*self.inputs.work[:2], "_attempts"))
-        deaths = Deaths(marks, partial(forgive, self.inputs, 1, task)) if self.cache and fresh.num_rows else None
+        deaths = (
+            Deaths(marks, partial(forgive, self.inputs, self.phase, task)) if self.cache and fresh.num_rows else None
+        )
         yield from ask(self.engine, requests, self.cache, self.batch_rows, deaths)
 
     def _part_of(self, entities: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

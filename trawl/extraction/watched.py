@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from trawl.errors import EngineDied
+from trawl.extraction.answers import ENGINE_DEATH
 from trawl.extraction.leash import OWNER
 from trawl.store import Store, digest_json
 
-ENGINE_DEATH = "engine_death"  # the reason of a row that takes its engine down
-DEATHS = 2  # of a batch, before its rows are sent one by one
+_DEATHS = 2  # of a batch, before its rows are sent one by one
 _IDLE_STARTS = 6  # engines that were started and answered nothing, before the run gives up
 _INDEX = "__idx_in_batch"  # Ray's: the row's place in its batch
 _TAKEN = ("tokenized_prompt", "sampling_params")
@@ -97,7 +97,7 @@ def watched(base: type) -> type:
         async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
             name = f"batch-{digest_json([row['digest'] for row in batch])}"
             deaths = await asyncio.to_thread(self.marks.begin, name)
-            if deaths < DEATHS:
+            if deaths < _DEATHS:
                 async with self.turns.together():
                     async for out in super().udf(batch):
                         yield _plain(out, deaths + 1)
