@@ -62,10 +62,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> Sequence[str]:
-    return capsys.readouterr().out.splitlines()
-
-
 def test_only_these_are_asked_again_and_all_else_stays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.says(fails=["gender: F"], cuts=["gender: M"])
     assert world.run() == 0
@@ -79,7 +75,9 @@ def test_only_these_are_asked_again_and_all_else_stays(world: World, capsys: pyt
     assert world.asked() == cut  # and not those that failed, which no cache holds
     assert world.digests("failed") == failed
     assert world.digests("truncated") == []
-    (change,) = [line for line in lines(capsys) if line.startswith("user_answers:")]
+    out, err = capsys.readouterr()
+    assert f"asked {len(cut)}, from cache {len(failed)}" in err
+    (change,) = [line for line in out.splitlines() if line.startswith("user_answers:")]
     assert f"truncated {len(cut)} -> 0" in change and f"failed {len(failed)} -> {len(failed)}" in change
     assert before.items() <= {m: world.store.manifest(n, m) for n, m in world.store.artifacts()}.items()
     assert world.retry("failed,empty") == 0
