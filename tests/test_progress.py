@@ -19,7 +19,7 @@ from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.pace import Pace, clock, rate
 from trawl.progress import Progress, Watched, wanted
-from trawl.stage import Job, Stage, Task, numbered, run_stage
+from trawl.stage import ASKED, Job, Stage, Task, numbered, run_stage
 from trawl.store import Store
 
 CLEAR = "\r\x1b[K"
@@ -137,6 +137,19 @@ def test_parts_of_an_earlier_run_count_for_the_share(tmp_path: Path) -> None:
     activity.look(10.0)
     assert activity.line(10.0) == "cutoffs  2/4 parts  50 %  6.0 parts/min  30.0 rows/min  0:20 left"
     assert activity.rows == 5  # those of the earlier run are not of this rate
+
+
+def test_prompts_that_an_engine_answers_are_counted_before_the_first_part(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    job = Job(stage(Waits), None, Inputs(store, {}, {}, ("cutoffs", "m", "_work")), Config(), "m")
+    activity = progress._Parts(job, 4, 0.0)
+    for second, text in ((10.0, "100/4000"), (20.0, "200/4000")):
+        store.write_text(text, *job.inputs.work, ASKED)
+        activity.look(second)
+    assert activity.line(20.0) == "cutoffs  200/4,000 prompts  5 %  10.0 prompts/s  6:20 left"
+    store.remove(*job.inputs.work, ASKED)
+    activity.look(30.0)
+    assert activity.line(30.0).startswith("cutoffs  0/4 parts  0 %")
 
 
 def test_an_error_leaves_no_line_and_no_thread(terminal: Terminal, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class Config(Section):
             raise ValueError("extraction.given is needed: a Parquet file with the columns item_id, text")
         if self.extraction.engine == "vllm" and base != "none" and self.resources.executor == "inline":
             raise ValueError("extraction.engine = vllm runs on Ray only; set resources.executor to ray")
+        if self.extraction.engine != "vllm" and base == "extracted" and self.extraction.output != "lines":
+            raise ValueError("extraction.output = json needs extraction.engine = vllm, which holds answers to a schema")
         return self
 
     def get(self, key: str) -> Any:
@@ -97,6 +99,9 @@ class Config(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_FREE = ("extraction.engine_arguments",)  # tables whose names are another's
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as dotted keys."""
     out: dict[str, Any] = {}
@@ -122,7 +127,8 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     names = key.split(".")
     arm = names[:2] == ["experiment", "arms"] and len(names) > 3
-    if not arm and key not in valid_keys():
+    free = any(key.startswith(f"{table}.") for table in _FREE)
+    if not arm and not free and key not in valid_keys():
         raise ConfigError(f"no such key: {key}{_nearest(key)}")
     node = tree
     for name in names[:-1]:

@@ -44,16 +44,14 @@ class OnRay:
         if not tasks:
             return
         self._before(job, tasks)
-        runs = (
-            self._actors(job, tasks) if job.stage.heavy and job.phase == _heavy_phase(job) else self._tasks(job, tasks)
-        )
+        runs = self._actors(job, tasks) if job.heavy else self._tasks(job, tasks)
         for outcome in runs:
             _reraise(outcome)
             yield outcome
 
     def _before(self, job: Job, tasks: list[Task]) -> None:
         """What the phase wants done on the cluster before its tasks. An error of ours comes back as itself."""
-        before = job.stage.phases[job.phase].before if job.phase is not None else None
+        before = job.exchange.before if job.exchange else None
         if before is None:
             return
         import ray
@@ -126,11 +124,6 @@ class OnRay:
             yield from data.take_all()
         except ray.exceptions.RayError as error:
             raise _died(job, error) from error
-
-
-def _heavy_phase(job: Job) -> int | None:
-    """The phase that loads the model: the last exchange where there is one, else the worker."""
-    return len(job.stage.phases) - 1 if job.stage.phases else None
 
 
 class _Actor:

@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 
 from trawl.errors import TrawlError
 from trawl.pace import Pace
-from trawl.stage import EPOCH, Executor, Job, Task
+from trawl.stage import ASKED, EPOCH, Executor, Job, Task
 from trawl.store import Store
 
 _NEAR, _FAR = 1.0, 10.0  # seconds between looks into a store on this machine, elsewhere
@@ -49,9 +49,11 @@ class _Parts:
         self.pace = Pace(tasks + len(self.known), len(self.known), now)
         self.name = job.stage.artifact
         if job.phase is not None:
-            self.name += f", exchange {job.phase + 1} of {len(job.stage.phases)}"
+            self.name += f", exchange {job.phase + 1} of {len(job.stage.phases_of(job.cfg))}"
         self.heard = self.rows = 0
         self.next = now
+        self.work = job.inputs.work
+        self.asked: Pace | None = None  # prompts that are answered before the first part
 
     def _markers(self) -> set[str]:
         return {name for name in self.store.names(*self.folder) if name.endswith(".json")}
@@ -61,6 +63,7 @@ class _Parts:
         if now >= self.next:
             self.next = now + (_NEAR if self.near else _FAR)
             found = self._markers()
+            self._look_asked(now)
             done = max(done, len(found))
             if self.near:  # elsewhere each read would be a request
                 new = sorted(found - self.known)[:_READ]
@@ -68,11 +71,24 @@ class _Parts:
                 self.known |= set(new)
         self.pace.seen(min(done, self.pace.total), now)
 
+    def _look_asked(self, now: float) -> None:
+        """What the phase has done before its first part ends: answers of an engine, of all that it is asked for."""
+        text = self.store.find_text(*self.work, ASKED)
+        if text is None:
+            self.asked = None
+            return
+        done, total = (int(n) for n in text.split("/"))
+        if self.asked is None or self.asked.total != total:
+            self.asked = Pace(total, done, now)
+        self.asked.seen(done, now)
+
     def _rows(self, marker: str) -> int:
         found = json.loads(self.store.read_text(*self.folder, marker))
         return int(sum(found) if isinstance(found, list) else found["rows"])
 
     def line(self, now: float) -> str:
+        if self.asked:
+            return "  ".join([self.name, *self.asked.words("prompts", now)])
         return "  ".join([self.name, *self.pace.words("parts", now, self.rows)])
 
 

@@ -16,6 +16,8 @@ TRAIN, VALID, TEST = "train", "valid", "test"
 # The statuses of an answer. Only `ok` and `truncated` carry text.
 STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text")
 
+PLANS = ("whole", "middle", "sections", "chunks", "skip")  # of a prompt whose texts had to fit
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
@@ -40,12 +42,18 @@ _PROMPTS: dict[str, pa.DataType] = {
     "chunk": pa.int32(),
     "digest": pa.string(),  # of template, factors, texts, sampling, engine and model: the key of the answer cache
     "template": pa.string(),
-    "items": pa.list_(INDEX),  # whose texts the prompt cites, in the order they stand in it
-    "text_digests": pa.list_(pa.string()),
+    "items": pa.list_(INDEX),  # which the prompt cites, in the order they stand in it
+    "text_digests": pa.list_(pa.string()),  # of the items' texts; none where the family cites no text
+    "plan": pa.string(),  # whole, middle, sections, chunks, skip: what was done so that the texts fit
     "kept": pa.list_(pa.int32()),  # tokens kept of each text: the clip plan
-    "cut": pa.int64(),  # tokens of the texts that the clip plan leaves out
-    "tokens": pa.int64(),  # tokens of the whole prompt as rendered
+    "ranges": pa.list_(pa.list_(pa.int32())),  # characters kept of each, first and last by turns; empty: as `kept` says
+    "there": pa.int64(),  # tokens of the texts that this prompt answers for; over an entity's chunks: of all its texts
+    "cut": pa.int64(),  # tokens of these that the clip plan leaves out
+    "texts_cut": pa.int32(),  # texts of which something is left out
+    "chunks": pa.int32(),  # prompts that the entity's texts are divided over; what merges their answers has no row here
+    "tokens": pa.int64(),  # tokens of the whole prompt as rendered, of a skipped one as it would be
     "cutoff": INDEX,  # users: the texts come from positions before this one; items: 0
+    "ratings": pa.list_(pa.float32()),  # users whose history is stated: of each item; or 1 liked, 0 not; else null
 }
 _ANSWERS: dict[str, pa.DataType] = {
     "entity": INDEX,
@@ -147,8 +155,17 @@ CONTRACTS: dict[str, Contract] = {
             {"item": INDEX, "text": TEXT, "digest": pa.string(), "tokens": pa.int64()},
             nullable=frozenset({"text", "digest"}),
         ),
-        _contract("item_prompts", "entity step chunk", _PROMPTS),
-        _contract("user_prompts", "entity step chunk", _PROMPTS),
+        *(
+            _contract(
+                name,
+                "entity step chunk",
+                _PROMPTS,
+                version=2,
+                nullable=frozenset({"ratings"}),
+                values={"plan": PLANS},
+            )
+            for name in ("item_prompts", "user_prompts")
+        ),
         *(
             _contract(
                 name,

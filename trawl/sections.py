@@ -76,7 +76,9 @@ class Extraction(Section):
     shuffle_of: Literal["raw", "extracted", "given"] = "extracted"  # what `shuffled` permutes among entities
     shuffle_seed: int = 0
     given: str = ""  # Parquet: item_id, text
-    domain: Literal["movies"] = "movies"  # the list of key factors
+    family: Literal["trawl", "kellmrec", "kar"] = "trawl"  # whose prompts: see extraction/families.py
+    history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
+    domain: str = "movies"  # the key factors: a shipped list, or the path or URI of a .toml file of your own
     # or an engine of your own as "package.module:Class", which has to be on the workers' path
     engine: Literal["extractive", "vllm"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
         "extractive"
@@ -85,11 +87,24 @@ class Extraction(Section):
     revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
     chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
+    lora: str = ""  # vllm: a LoRA adapter of the model, a folder or a name on the hub
+    output: Literal["lines", "json"] = "lines"  # vllm: json holds the answer to a schema with a key per factor
+    engine_arguments: dict[str, Any] = {}  # vllm: any of its engine arguments that trawl does not set itself
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
     max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
+    # Texts that are more than a prompt has room for: cut the middle of the longest, or keep each section's beginning,
+    # or extract from chunks and merge the answers, or do not ask.
+    over_budget: Literal["middle", "sections", "chunks", "skip"] = "middle"
+    max_chunks: Annotated[int, Field(ge=2, le=999)] = 32  # chunks: of one item or user; what is behind them is left out
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Self:
+        if self.family == "kar" and "given" in (self.source, self.shuffle_of if self.source == "shuffled" else ""):
+            raise ValueError("extraction.family = kar reads no text from outside: set extraction.source to extracted")
+        return self
 
 
 class RefreshUser(Section):
@@ -263,3 +278,4 @@ class Resources(Section):
     pipeline_parallel: Annotated[int, Field(ge=1)] = 1  # vllm: groups of layers, each with GPUs of its own
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9  # vllm: share of a GPU's memory for weights and cache
     cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # vllm on CPU: memory of each engine's key-value cache
+    engine_start_seconds: Annotated[float, Field(gt=0)] = 1800  # vllm: an engine that starts for longer ends the run

@@ -23,6 +23,7 @@ from trawl.inputs import Inputs
 from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
 EPOCH = "epoch"  # a file in the work folder of a training: "2/5", for who watches
+ASKED = "asked"  # the same of prompts that are answered before a phase: "120/4000"
 
 _READERS = 8
 
@@ -64,7 +65,9 @@ class Phase:
 
     worker: Callable[[Inputs, Config], Scatterer]
     buckets: Callable[[Inputs, Config], int]
-    before: "Callable[[Job, list[Task]], None] | None" = None  # on the driver, with Ray, before these tasks are run
+    before: "Callable[[Job, list[Task]], object] | None" = None  # on the driver, with Ray, before these tasks are run
+    heavy: bool = False  # loads a model or engine: long-lived actors instead of tasks
+    when: Callable[[Inputs, Config], bool] = lambda inputs, cfg: True  # whether it has anything to do; else left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ class Stage:
     models: Callable[[Config], dict[str, str]] = lambda cfg: {}  # models with weights: recipe key -> what they are
     worker: Callable[[Inputs, Config], Worker] | None = None
     phases: tuple[Phase, ...] = ()
+    rounds: Callable[[Config], tuple[Phase, ...]] = lambda cfg: ()  # further phases that only some recipes have
     folder: Callable[[Inputs, Config, Path], dict[str, Any]] | None = None  # fills a folder instead of a table
     covers: str | None = None  # an index table: each of its indexes appears here, none other
     check: Callable[[Sequence[Part], Config], None] | None = None
@@ -87,8 +91,12 @@ class Stage:
     notes: Callable[[Inputs, Config], dict[str, Any]] | None = None  # of a table, for the manifest
     side: Callable[[pa.Table], bytes] | None = None  # a second file beside each part
     side_suffix: str = ""
-    heavy: bool = False  # loads a model or engine: long-lived actors instead of tasks
+    heavy: bool = False  # the worker loads a model or engine: long-lived actors instead of tasks
     gpus: Callable[[Config], float] = lambda cfg: 0.0  # of each such actor
+
+    def phases_of(self, cfg: Config) -> tuple[Phase, ...]:
+        """The exchanges of a recipe, in their order."""
+        return (*self.phases, *self.rounds(cfg))
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,15 @@ class Job:
     inputs: Inputs
     cfg: Config
     fingerprint: str
+
+    @property
+    def exchange(self) -> Phase | None:
+        """The phase as it stands in the stage; None: the worker."""
+        return None if self.phase is None else self.stage.phases_of(self.cfg)[self.phase]
+
+    @property
+    def heavy(self) -> bool:
+        return self.stage.heavy if self.exchange is None else self.exchange.heavy
 
     @property
     def key(self) -> tuple[str, str, int | None]:
@@ -216,15 +233,18 @@ def _run_parts(
     store, home = inputs.store, (stage.artifact, mark)
     store.remove(*home, "_attempts")
     peak = 0.0
-    for phase in (*range(len(stage.phases)), None):
+    phases = stage.phases_of(cfg)
+    for phase in (*range(len(phases)), None):
         folder = (*home, "_parts" if phase is None else f"_work/phase-{phase}")
         ready = set(store.names(*folder))
         left = [t for t in tasks if f"{t.name}.json" not in ready]
+        if phase is not None and not phases[phase].when(inputs, cfg):
+            left = []
         job = Job(stage, phase, inputs, cfg, mark)
         for outcome in executor.run(job, left):
             peak = max(peak, float(outcome["peak_mib"]))
         if phase is not None:
-            tasks = numbered(stage.phases[phase].buckets(inputs, cfg))
+            tasks = numbered(phases[phase].buckets(inputs, cfg))
     with ThreadPoolExecutor(_READERS) as pool:  # each is a round trip where the store is far away
         texts = pool.map(lambda t: store.read_text(*home, "_parts", f"{t.name}.json"), tasks)
         parts = tuple(Part(**json.loads(text)) for text in texts)
@@ -236,7 +256,7 @@ def _run_parts(
             if stage.verify:
                 stage.verify(parts, inputs, cfg)
         except TooManyFailures:  # what failed is made again by the next run, not read from here
-            for scrap in ("_parts", *(f"_work/phase-{n}" for n in range(1, len(stage.phases)))):
+            for scrap in ("_parts", *(f"_work/phase-{n}" for n in range(1, len(phases)))):
                 store.remove(*home, scrap)
             raise
     return parts, stage.notes(inputs, cfg) if stage.notes else {}, peak

@@ -60,7 +60,7 @@ def _worker(job: Job) -> Any:
     key = (job.inputs.store.where(), *job.key)
     if key not in _WORKERS:
         _WORKERS.clear()
-        make = job.stage.worker if job.phase is None else job.stage.phases[job.phase].worker
+        make = job.stage.worker if job.exchange is None else job.exchange.worker
         assert make is not None, f"{job.stage.artifact}: a table stage needs a worker"
         _WORKERS[key] = make(job.inputs, job.cfg)
     return _WORKERS[key]
@@ -80,8 +80,8 @@ def _finish_part(job: Job, task: Task, table: pa.Table) -> None:
 
 def _finish_scatter(job: Job, task: Task, pieces: Iterable[tuple[int, pa.Table]]) -> None:
     store, folder = job.inputs.store, (job.stage.artifact, job.fingerprint, "_work", f"phase-{job.phase}")
-    assert job.phase is not None
-    count = job.stage.phases[job.phase].buckets(job.inputs, job.cfg)
+    assert job.exchange is not None
+    count = job.exchange.buckets(job.inputs, job.cfg)
     buckets: list[list[pa.Table]] = [[] for _ in range(count)]
     schema = None
     for bucket, table in pieces:

@@ -23,7 +23,7 @@ ORDER = [
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
     {"runs"},
-    {"experiment", "views", "printing", "progress", "submit"},
+    {"experiment", "views", "printing", "progress", "submit", "suggest"},
     {"served", "retrying"},
     {"cli"},
 ]
@@ -91,6 +91,8 @@ def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> No
         "trawl/connection.py",
         "trawl/executors.py",
         "trawl/extraction/feeding.py",
+        "trawl/extraction/launching.py",
+        "trawl/extraction/single.py",
         "trawl/submit.py",
         "trawl/training/trainer.py",
     }

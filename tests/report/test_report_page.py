@@ -106,6 +106,14 @@ def test_the_page_needs_nothing_from_outside(text: str) -> None:
     assert "@import" not in style[1]
 
 
+def test_the_page_says_what_the_token_budget_cut(text: str) -> None:
+    found = Page(text).text["extracted"]
+    assert "Token budget" in found
+    # The first of four prompts about items, one of its texts: 25 of 325 tokens.
+    assert "items middle extracted &amp; <b>aligned</b>".replace("&amp;", "&") in found
+    assert "4 1 25.0 % 1 0 0 0 325 300 25 0 7.7 %" in found
+
+
 def test_text_of_outside_is_escaped(text: str) -> None:
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text

@@ -14,6 +14,7 @@ from trawl.schemas import CONTRACTS
 OK, TRUNCATED, EMPTY, REPETITIVE = "ok", "truncated", "empty", "repetitive"
 REFUSED, TOO_LONG, FAILED, NO_TEXT = "refused", "too_long", "failed", "no_text"
 ENGINE_DEATH = "engine_death"  # the reason of a failed row that took its engine down begins so
+SKIPPED = "skipped"  # not asked, as the recipe wants it
 
 ANSWER = pa.schema([f for f in CONTRACTS["item_answers"].schema if f.name != "entity"])  # a row of the cache
 _REFUSAL = re.compile(
@@ -82,9 +83,10 @@ def check_failures(
 ) -> None:
     """Raises TooManyFailures when the failing share of the prompts is above the limit.
 
+    Skipped ones were not asked: they count among the prompts only where they count as failures.
     `reasons`: count, status, reason, entity and digest of an example, the commonest first.
     """
-    prompts = sum(n for status, n in counts.items() if status != NO_TEXT)
+    prompts = sum(n for status, n in counts.items() if status != NO_TEXT and (status != SKIPPED or status in failures))
     failed = {status: n for status, n in counts.items() if status in failures and n}
     if prompts and sum(failed.values()) > limit * prompts:
         common = ", ".join(f"{status} {n}" for status, n in sorted(failed.items(), key=lambda c: (-c[1], c[0])))

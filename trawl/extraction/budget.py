@@ -32,12 +32,12 @@ def count_tokens(text: str) -> int:
     return len(TOKEN.findall(text))
 
 
-def clip_plan(tokens: Sequence[int], room: int) -> list[int]:
-    """Tokens to keep of each text so that, with the marks of the cuts, they fit in `room`. Longest first are cut."""
+def clip_plan(tokens: Sequence[int], room: int, mark: int = ELISION_TOKENS) -> list[int]:
+    """Tokens to keep of each text so that, with marks of `mark` tokens, they fit in `room`. Longest first are cut."""
     counts = np.asarray(tokens, dtype=np.int64)
     if counts.sum() <= room:
         return [int(c) for c in counts]
-    room = max(0, room - ELISION_TOKENS * len(counts))
+    room = max(0, room - mark * len(counts))
     level, left = 0, room
     for rank, count in enumerate(np.sort(counts)):
         if count * (len(counts) - rank) > left:
@@ -45,7 +45,7 @@ def clip_plan(tokens: Sequence[int], room: int) -> list[int]:
             break
         left -= int(count)
     else:
-        level = int(counts.max())
+        level = int(counts.max(initial=0))
     level -= level % _STEP if level > 2 * _STEP else 0
     return [min(int(c), level) for c in counts]
 

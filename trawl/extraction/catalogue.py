@@ -1,4 +1,4 @@
-"""Titles and texts of all items, memory-mapped once per node: what prompts are rendered from."""
+"""Titles, fields and texts of all items, memory-mapped once per node: what prompts are rendered from."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,18 +8,40 @@ import pyarrow as pa
 
 from trawl.errors import ArtifactError
 
+_NO_TEXTS = pa.table(
+    {
+        "item": pa.array([], pa.int64()),
+        "text": pa.array([], pa.large_string()),
+        "digest": pa.array([], pa.string()),
+        "tokens": pa.array([], pa.int64()),
+    }
+)
+
 
 class Catalogue:
-    """Rows by item index. items: item, title. texts: item, text, digest, tokens."""
+    """Rows by item index. items: item, title, and for years and fields those columns. texts: item, text, digest,
+    tokens; None where no text is read.
+    """
 
-    def __init__(self, items: pa.Table, texts: pa.Table) -> None:
-        self._titles, self._texts = items.column("title"), texts
+    def __init__(self, items: pa.Table, texts: pa.Table | None) -> None:
+        if texts is None:
+            texts = _NO_TEXTS
+        self._items, self._texts = items, texts
+        self._titles = items.column("title")
         self._title_row, self._text_row = _rows_of(items), _rows_of(texts)
         self.tokens = np.zeros(len(self._text_row), dtype=np.int64)
         self.tokens[texts.column("item").to_numpy()] = texts.column("tokens").to_numpy()
 
     def titles(self, items: Sequence[int]) -> list[str]:
         return [self._titles[int(self._title_row[item])].as_py() for item in items]
+
+    def years(self, items: Sequence[int]) -> list[int | None]:
+        column = self._items.column("year")
+        return [column[int(self._title_row[item])].as_py() for item in items]
+
+    def fields(self, items: Sequence[int]) -> list[Mapping[str, Sequence[str]]]:
+        column = self._items.column("fields")
+        return [dict(column[int(self._title_row[item])].as_py() or ()) for item in items]
 
     def digests(self, items: Sequence[int]) -> list[str]:
         """Digest of each item's text; "" where it has none."""

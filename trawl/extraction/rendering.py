@@ -8,17 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
+from trawl.extraction.answer_forms import in_form
 from trawl.extraction.cache import AnswerCache, asker
-from trawl.extraction.catalogue import Catalogue, People
+from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
+from trawl.extraction.families import ITEM_ANSWERS, base_source
+from trawl.extraction.framing import Framer
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import clipped, item_frame, user_frame
+from trawl.extraction.plans import REDUCE, Planner, clipped_texts, noted
+from trawl.extraction.prompts import Frame
+from trawl.extraction.reducing import reduce_frame
 from trawl.inputs import Inputs
 
-
-def base_source(cfg: Config) -> str:
-    """The knowledge source, of shuffled texts the one that was shuffled."""
-    return cfg.extraction.shuffle_of if cfg.extraction.source == "shuffled" else cfg.extraction.source
+__all__ = ["Renderer", "base_source", "copies", "each_once", "failed_answers"]
 
 
 def copies(side: str, cfg: Config) -> bool:
@@ -39,9 +41,10 @@ class Renderer:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
         self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
-        self.room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
-        columns = ["item", "text", "digest", "tokens"]
-        self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))
+        self.planner = Planner(self.cfg, self.counted_by)
+        self.room = self.planner.room
+        self.framer = Framer(side, inputs, cfg, self.counted_by)
+        self.catalogue = self.framer.catalogue
         self.people = People(inputs.mapped("users", ["user", "fields"])) if side == "user" else None
 
     def requests(self, rows: pa.Table, at_once: int) -> Iterator[Request]:
@@ -50,16 +53,35 @@ class Renderer:
             for row in batch.to_pylist():
                 yield self._request(row)
 
+    def reduce_frame(self, owner: int, notes: int) -> Frame:
+        """The words around the answers to an entity's chunks."""
+        title = self.catalogue.titles([owner])[0] if self.people is None else None
+        return in_form(reduce_frame(title, notes, self.factors, self.framer.domain.words), self.factors, self.cfg)
+
     def _request(self, row: Mapping[str, Any]) -> Request:
-        items, digests = row["items"], row["text_digests"]
+        if row["plan"] == REDUCE:
+            return self._reduce(row)
+        items, digests = self.framer.cited(row["items"]), row["text_digests"]
         there = self.catalogue.tokens[items].tolist()
-        texts = clipped(self.catalogue.texts(items, digests), row["kept"], there, self.counted_by.spans)
-        titles = self.catalogue.titles(items)
-        if self.people is None:
-            frame = item_frame(titles[0], self.factors)
-        else:
-            frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
-        return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
+        clip = (row["plan"], row["kept"], row["ranges"])
+        texts = clipped_texts(self.catalogue.texts(items, digests), clip, there, self.counted_by.spans)
+        profile = self.people.profile(row["owner"]) if self.people else {}
+        frame = noted(self.framer.frame(row["items"], row["ratings"] or (), profile), row["chunk"] + 1, row["chunks"])
+        return Request(
+            row["digest"],
+            frame.render(texts),
+            texts if any(texts) else frame.facts,
+            tuple(digests),
+            self.cfg.max_answer_tokens,
+            extracted=self.framer.side.texts == ITEM_ANSWERS and any(texts),
+        )
+
+    def _reduce(self, row: Mapping[str, Any]) -> Request:
+        """The prompt that merges answers, which come with the row."""
+        clip, digests = (REDUCE, row["kept"], ()), tuple(row["text_digests"])
+        texts = clipped_texts(row["texts"], clip, row["text_tokens"], self.counted_by.spans)
+        prompt = self.reduce_frame(row["owner"], len(texts)).render(texts)
+        return Request(row["digest"], prompt, texts, digests, self.cfg.max_answer_tokens, merges=True)
 
 
 def each_once(rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -3,10 +3,11 @@
 Phase 0 sends prompt rows to buckets by digest, so that equal prompts meet. Phase 1 looks each digest up in the cache,
 asks the engine for the rest and sends the answers to the part of their entity. The last pass adds who had no prompt.
 The prompts of vllm are answered between the phases (`feeding`): phase 1 then finds all of them in the cache.
+Where texts are read in chunks, rounds follow that merge their answers (`gathering`), two phases each.
 For `shuffled`, phase 0 exchanges the entities of the prompts; the prompts, and so the cache, stay the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,35 +17,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trawl.checks import mix
 from trawl.config import Config
-from trawl.extraction import tally
-from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
+from trawl.extraction import families, tally
+from trawl.extraction.answers import ANSWER, SKIPPED, TOO_LONG, check_failures, no_text_rows, unasked_row
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import answer_cache
 from trawl.extraction.deaths import Deaths
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
 from trawl.extraction.feeding import answer_missing
-from trawl.extraction.key_factors import path_of
+from trawl.extraction.gathering import ROUNDS, gathered, merges
+from trawl.extraction.key_factors import domain_keys, domain_sources
+from trawl.extraction.plans import CHUNKS, SKIP, budget_keys
+from trawl.extraction.reducing import MERGE, PLACE
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
 from trawl.extraction.segments import KEPT
+from trawl.extraction.shuffling import shuffled
 from trawl.extraction.watched import Marks
 from trawl.inputs import Inputs
-from trawl.schemas import CONTRACTS, INDEX
+from trawl.schemas import INDEX
 from trawl.stage import Phase, Stage, Task, per_part
 from trawl.store import Part
 from trawl.worker import forgive
 
-# owner: the entity that the prompt is about; entity: the one that gets the answer.
-_SENT = ["entity", "digest", "items", "text_digests", "kept", "tokens", "cutoff"]
+_SENT = ["entity", "step", "chunk", "chunks", "digest", "plan", "items", "text_digests", "kept", "ranges", "tokens"]
+_SENT += ["ratings", "cutoff"]
 _HEX = 4  # digits of a digest that choose the bucket
-
-
-def shuffled(entities: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """A permutation of the entities by hash: the n-th one's text goes to the n-th of the result."""
-    keys = mix(entities.astype(np.uint64) ^ mix(np.array([seed]))[0])
-    goal: npt.NDArray[np.int64] = entities[np.lexsort((entities, keys))]
-    return goal
 
 
 class Router:
@@ -54,47 +51,56 @@ class Router:
         self.inputs, self.prompts = inputs, f"{side}_prompts"
         self.all: npt.NDArray[np.int64] | None = None
         if cfg.extraction.source == "shuffled":
-            self.all = np.asarray(inputs.array(self.prompts, "entity"))
+            self.all = np.unique(inputs.array(self.prompts, "entity"))  # an entity's chunks stay together
             self.goal = shuffled(self.all, cfg.extraction.shuffle_seed)
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
         rows = self.inputs.part(self.prompts, task.number, _SENT)
         rows = rows.append_column("owner", rows.column("entity"))
+        for name, value in (("covers", 1), ("lost", 0)):
+            rows = rows.append_column(name, pa.repeat(pa.scalar(value, PLACE.field(name).type), rows.num_rows))
         if self.all is not None:
-            order = np.argsort(self.all)
-            here = np.searchsorted(self.all[order], rows.column("entity").to_numpy())
-            rows = rows.set_column(0, "entity", pa.array(self.goal[order[here]], INDEX))
-        yield 0, rows.slice(0, 0)
-        if rows.num_rows:
-            digests = pc.utf8_slice_codeunits(rows.column("digest"), 0, _HEX).to_pylist()
-            bucket = np.array([int(d, 16) for d in digests]) * buckets(self.prompts, self.inputs) >> 4 * _HEX
-            for number in np.unique(bucket):
-                yield int(number), rows.filter(pa.array(bucket == number))
+            here = np.searchsorted(self.all, rows.column("entity").to_numpy())
+            rows = rows.set_column(0, "entity", pa.array(self.goal[here], INDEX))
+        yield from _by_digest(rows, buckets(self.prompts, self.inputs))
+
+
+def _by_digest(rows: pa.Table, count: int) -> Iterator[tuple[int, pa.Table]]:
+    """Prompts to the bucket of their digest, an empty table first."""
+    yield 0, rows.slice(0, 0)
+    if rows.num_rows:
+        digests = pc.utf8_slice_codeunits(rows.column("digest"), 0, _HEX).to_pylist()
+        bucket = np.array([int(d, 16) for d in digests]) * count >> 4 * _HEX
+        for number in np.unique(bucket):
+            yield int(number), rows.filter(pa.array(bucket == number))
 
 
 class Asker:
-    """Phase 1: one row per prompt of the bucket, from the cache or the engine, to the part of its entity."""
+    """One row per prompt of the bucket, from the cache or the engine, to the part of its entity.
 
-    def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
-        self.inputs = inputs
+    `sent`: the phase that sent the prompts here, 0 or one that made prompts of answers.
+    """
+
+    def __init__(self, side: str, inputs: Inputs, cfg: Config, sent: int = 0) -> None:
+        self.inputs, self.sent = inputs, sent
         self.renderer = Renderer(side, inputs, cfg)
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
-        self.side, self.phase = side, 1
+        self.side, self.phase = side, sent + 1
         self.cache = None if copies(side, cfg) else answer_cache(inputs, cfg)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
-        rows = self.inputs.scattered(0, task.number).sort_by([("digest", "ascending"), ("entity", "ascending")])
+        rows = self.inputs.scattered(self.sent, task.number).sort_by([("digest", "ascending"), ("entity", "ascending")])
         digests = rows.column("digest")
         known = self._known(digests.unique().to_pylist())
         fresh = pa.concat_tables([ANSWER.empty_table(), *self._asked(rows, known.select(ANSWER.names), task)])
         answers = pa.concat_tables([known.select(ANSWER.names), fresh])
         self._count(task, known, fresh)
-        yield 0, _with_entity(self.side, rows.slice(0, 0), ANSWER.empty_table())
+        yield 0, _placed(PLACE.empty_table(), ANSWER.empty_table())
         if rows.num_rows:
             where = pc.index_in(digests, value_set=answers.column("digest"))
-            whole = _with_entity(self.side, rows, answers.take(where))
+            whole = _placed(rows.select(PLACE.names), answers.take(where))
             part = self._part_of(rows.column("entity").to_numpy())
             for number in np.unique(part):
                 yield int(number), whole.filter(pa.array(part == number))
@@ -119,16 +125,22 @@ class Asker:
         fresh, room = each_once(rows, known), self.renderer.room
         over = pc.greater(fresh.column("tokens"), room)
         for row in fresh.filter(over).to_pylist():
-            reason = f"{row['tokens']} tokens without any text, there is room for {room}"
-            yield pa.Table.from_pylist(
-                [unasked_row(row["digest"], TOO_LONG, reason, row["tokens"], label(self.engine))], schema=ANSWER
-            )
+            yield pa.Table.from_pylist([self._unasked(row)], schema=ANSWER)
         requests = self.renderer.requests(fresh.filter(pc.invert(over)), self.batch_rows)
         marks = Marks(self.inputs.store, (*self.inputs.work[:2], "_attempts"))
         deaths = (
             Deaths(marks, partial(forgive, self.inputs, self.phase, task)) if self.cache and fresh.num_rows else None
         )
         yield from ask(self.engine, requests, self.cache, self.batch_rows, deaths)
+
+    def _unasked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A prompt that there is no room for: skipped where the recipe says so, else it was too long from the start."""
+        tokens, engine = row["tokens"], label(self.engine)
+        if row["plan"] == SKIP:
+            reason = f"{tokens} tokens, there is room for {self.renderer.room}"
+            return unasked_row(row["digest"], SKIPPED, reason, 0, engine)
+        reason = f"{tokens} tokens without any text, there is room for {self.renderer.room}"
+        return unasked_row(row["digest"], TOO_LONG, reason, tokens, engine)
 
     def _part_of(self, entities: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The part that holds an index; parts are contiguous, empty ones have last = 0."""
@@ -137,27 +149,44 @@ class Asker:
         return found
 
 
-def _with_entity(side: str, rows: pa.Table, answers: pa.Table) -> pa.Table:
-    """Answers with the columns that are the entity's: of users the cut-off too. `rows`: entity, cutoff."""
-    whole = answers.add_column(0, pa.field("entity", INDEX), rows.column("entity"))
-    if side == "item":
-        return whole
-    return whole.append_column(CONTRACTS["user_answers"].schema.field("cutoff"), rows.column("cutoff"))
+def _placed(places: pa.Table, answers: pa.Table) -> pa.Table:
+    """Answers with the columns (PLACE) that say whose they are."""
+    for number, name in enumerate(PLACE.names):
+        answers = answers.add_column(number, PLACE.field(number), places.column(name))
+    return answers
+
+
+class Merger:
+    """The first phase of a round: prompts that merge the answers to an entity's chunks, by digest."""
+
+    def __init__(self, side: str, inputs: Inputs, cfg: Config, answered: int, last: bool) -> None:
+        """answered: the phase that sent the answers here."""
+        self.inputs, self.prompts, self.answered, self.last = inputs, f"{side}_prompts", answered, last
+        self.renderer = Renderer(side, inputs, cfg)
+
+    def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
+        rows = merges(self.renderer, self.inputs.scattered(self.answered, task.number), self.last)
+        yield from _by_digest(pa.Table.from_pylist(list(rows), schema=MERGE), buckets(self.prompts, self.inputs))
 
 
 class Gatherer:
     """The last pass: each entity of the part with its answer, or with no_text."""
 
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
-        self.inputs, self.side, self.failures = inputs, side, cfg.extraction.failures
+        self.inputs, self.side, self.copied = inputs, side, copies(side, cfg)
+        self.failures = cfg.extraction.failures
+        merged = range(3, 2 + len(_rounds(side, cfg)), 2)
+        self.answered = [1, *(phase for phase in merged if _has_rows(phase, inputs))]
 
     def __call__(self, task: Task) -> pa.Table:
         entities = self.inputs.part(f"{self.side}s", task.number, [self.side]).column(0).combine_chunks()
-        answers = self.inputs.scattered(1, task.number)
+        answers = gathered([self.inputs.scattered(phase, task.number) for phase in self.answered], self.copied)
         silent = entities.filter(pc.invert(pc.is_in(entities, value_set=answers.column("entity"))))
         tally.keep_reasons(self.inputs, task.name, answers, self.failures)
-        nobody = pa.table({"entity": silent, "cutoff": pa.nulls(len(silent), INDEX)})
-        return pa.concat_tables([answers, _with_entity(self.side, nobody, no_text_rows(len(silent)))])
+        nobody = no_text_rows(len(silent)).add_column(0, answers.field(0), silent)
+        nobody = nobody.append_column(answers.field("cutoff"), pa.nulls(len(silent), INDEX))
+        whole = pa.concat_tables([answers, nobody.select(answers.column_names)])
+        return whole.drop_columns(["cutoff"]) if self.side == "item" else whole
 
 
 def buckets(prompts: str, inputs: Inputs) -> int:
@@ -200,11 +229,43 @@ def _notes(inputs: Inputs, cfg: Config) -> dict[str, Any]:
     return tally.asked(inputs)
 
 
+def _has_rows(phase: int, inputs: Inputs, cfg: Config | None = None) -> bool:
+    """Whether a phase was run and sent anything."""
+    return any(inputs.scattered_rows(phase))
+
+
+def _rounds(side: str, cfg: Config) -> tuple[Phase, ...]:
+    """The rounds that merge answers to chunks; one that has nothing to merge is left out while the stage runs.
+
+    None without chunks, and none where answers are copies of the texts.
+    """
+    if cfg.extraction.over_budget != CHUNKS or copies(side, cfg):
+        return ()
+    out: list[Phase] = []
+    for number in range(ROUNDS):
+        first = 2 + 2 * number  # the phase before it sent the answers; the one before that the prompts
+        merger = partial(Merger, side, answered=first - 1, last=number == ROUNDS - 1)
+        out.append(Phase(worker=merger, buckets=_ByDigest(side), when=partial(_has_rows, first - 1)))
+        out.append(_asking(side, first, partial(_has_rows, first)))
+    return tuple(out)
+
+
+def _asking(side: str, sent: int, when: Callable[[Inputs, Config], bool] = lambda inputs, cfg: True) -> Phase:
+    return Phase(
+        worker=partial(Asker, side, sent=sent),
+        buckets=_ByEntity(side),
+        before=partial(answer_missing, side),
+        heavy=True,
+        when=when,
+    )
+
+
 def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
-    always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
+    always = ("source", "max_prompt_tokens", "max_answer_tokens")
+    own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg), *budget_keys(cfg.extraction))
     again = (f"retry.{side}",) if cfg.get(f"retry.{side}.generation") else ()
-    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
+    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
 
 
 def _models(cfg: Config) -> dict[str, str]:
@@ -212,12 +273,11 @@ def _models(cfg: Config) -> dict[str, str]:
 
 
 def _factors(cfg: Config) -> dict[str, str]:
-    return {"factors": str(path_of(cfg.extraction.domain))}
+    return domain_sources(cfg.extraction.domain)
 
 
 def _reads(side: str, cfg: Config) -> tuple[str, ...]:
-    people = ("users",) if side == "user" else ()
-    return (*people, "items", "item_texts", f"{side}_prompts")
+    return (*families.reads(side, cfg), f"{side}_prompts")
 
 
 def _stage(side: str) -> Stage:
@@ -231,13 +291,13 @@ def _stage(side: str) -> Stage:
         plan=per_part(f"{side}_prompts"),
         phases=(
             Phase(worker=partial(Router, side), buckets=_ByDigest(side)),
-            Phase(worker=partial(Asker, side), buckets=_ByEntity(side), before=partial(answer_missing, side)),
+            _asking(side, 0),
         ),
+        rounds=partial(_rounds, side),
         worker=partial(Gatherer, side),
         covers=f"{side}s",
         verify=_Check(side),
         notes=_notes,
-        heavy=True,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -59,20 +60,29 @@ def knowledge(record: Record) -> Knowledge | None:
     if item is None:
         return None
     rows = _some(record, item, _LOOKED_AT)
-    texts = record.pick(record.beside(item, "item_texts"), "item", [r["entity"] for r in rows], ["text"])
+    texts = _read(record, item, "item", [r["entity"] for r in rows])
     compared = {r["entity"]: compare([_text(texts, r["entity"])], r["text"]) for r in rows}
     chosen = rows[:: max(1, len(rows) // _ITEMS)][:_ITEMS]
     examples = [
         *_items(record, item, chosen, compared),
         *(_users(record, user) if user else ()),
     ]
-    words, found = (sum(getattr(c, name) for c in compared.values()) for name in ("words", "found"))
+    words, found = (sum(getattr(c, name) for c in compared.values() if any(c.sources)) for name in ("words", "found"))
     return Knowledge(source_of(record, item), tuple(examples), len(rows), share(found, words))
 
 
 def _best(record: Record, kind: str) -> Variant | None:
     known = [v for v in record.variants(f"{kind}_answers") if source_of(record, v) in _ORDER]
     return min(known, key=lambda v: _ORDER.index(source_of(record, v)), default=None)
+
+
+def _read(record: Record, variant: Variant, kind: str, items: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The texts that the prompts were made of: from outside, or what was extracted of the items; or none at all."""
+    prompts = record.beside(variant, f"{kind}_prompts")
+    extracted = prompts is not None and "item_answers" in prompts.manifest.inputs
+    table, key = ("item_answers", "entity") if extracted else ("item_texts", "item")
+    found: dict[int, dict[str, Any]] = record.pick(record.beside(variant, table), key, items, ["text"])
+    return found
 
 
 def _text(texts: Mapping[int, Mapping[str, Any]], item: int) -> str:
@@ -91,10 +101,19 @@ def _some(record: Record, variant: Variant, count: int) -> list[dict[str, Any]]:
 
 
 def _prompts(record: Record, variant: Variant, kind: str, entities: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = record.pick(
-        record.beside(variant, f"{kind}_prompts"), "entity", entities, ["items", "kept", "cut"]
-    )
-    return found
+    """What an entity's prompts cite, keep and leave out; an item that stands in several chunks is cited once."""
+    prompts = record.beside(variant, f"{kind}_prompts")
+    out: dict[int, dict[str, Any]] = {}
+    if prompts is None or not entities:
+        return {}
+    wanted = np.array(list(entities), dtype=np.int64)
+    rows = record.rows(prompts, "entity", wanted, ["chunk", "items", "kept", "cut"])
+    for row in rows.sort_by([("entity", "ascending"), ("chunk", "ascending")]).to_pylist():
+        found = out.setdefault(row["entity"], {"items": [], "kept": 0, "cut": 0})
+        found["items"] = list(dict.fromkeys([*found["items"], *row["items"]]))
+        found["kept"] += sum(row["kept"])
+        found["cut"] += row["cut"]
+    return out
 
 
 def _items(
@@ -115,7 +134,7 @@ def _users(record: Record, variant: Variant) -> list[Example]:
     prompts = _prompts(record, variant, "user", wanted)
     cited = sorted({item for prompt in prompts.values() for item in prompt["items"][:_CITED]})
     titles = record.pick(record.first("items"), "item", cited, ["title"])
-    texts = record.pick(record.beside(variant, "item_texts"), "item", cited, ["text"])
+    texts = _read(record, variant, "user", cited)
     ids = record.pick(record.first("users"), "user", wanted, ["user_id"])
     out = []
     for row in rows:
@@ -135,10 +154,12 @@ def _example(
     return Example(
         kind=kind,
         name=name,
-        sources=tuple(_source(title, pieces, most) for title, pieces in zip(names, compared.sources, strict=True)),
+        sources=tuple(
+            _source(title, found, most) for title, found in zip(names, compared.sources, strict=True) if found
+        ),
         answer=condense(compared.answer, _SHOWN),
-        found=share(compared.found, compared.words),
-        kept=sum(prompt["kept"]) if prompt else None,
+        found=share(compared.found, compared.words) if any(compared.sources) else None,  # else nothing was read
+        kept=prompt["kept"] if prompt else None,
         cut=prompt["cut"] if prompt else None,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trawl.config import flat
-from trawl.report import behaviour, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
+from trawl.report import behaviour, budgets, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
 from trawl.report.record import Record
 from trawl.store import Store
 
@@ -49,6 +49,7 @@ def _contents(record: Record) -> dict[str, Any]:
         "links": linked,
         "similarity": plots.similarity(linked) if linked else None,
         "answers": texts.answers(record),
+        "budgets": budgets.budgets(record),
         "tokens": counted,
         "spreads": [p for side in ("into", "out") if (p := plots.spreads(counted, side))],
         "knowledge": knowledge.knowledge(record),

@@ -96,7 +96,8 @@ def _prompts(record: Record, kind: str, variant: Variant) -> Counter[str]:
     prompts = record.beside(variant, f"{kind}_prompts")
     if prompts is None or source_of(record, variant) == "none":
         return sums
-    for table in record.batches(prompts, ["cut", "kept"]):
+    for rows in record.batches(prompts, ["plan", "cut", "kept"]):
+        table = rows.filter(pc.not_equal(rows.column("plan"), "skip"))  # these are counted among the statuses
         sums["rows"] += table.num_rows
         sums["cut"] += pc.sum(table.column("cut")).as_py() or 0
         sums["cut_rows"] += int(pc.sum(pc.greater(table.column("cut"), 0)).as_py() or 0)

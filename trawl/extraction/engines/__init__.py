@@ -11,7 +11,7 @@ from trawl.extraction.engines.extractive import ExtractiveEngine
 from trawl.extraction.engines.own import is_own, load
 from trawl.extraction.engines.seam import Reply, Request
 from trawl.extraction.engines.vllm import KEYS as VLLM_KEYS
-from trawl.extraction.engines.vllm import MODEL, VllmEngine, model_identity
+from trawl.extraction.engines.vllm import LORA, MODEL, VllmEngine, lora_identity, model_identity, set_keys
 from trawl.extraction.key_factors import Factor
 from trawl.sections import Extraction
 
@@ -87,9 +87,12 @@ def label(engine: Engine) -> str:
 
 def keys_of(extraction: Extraction) -> tuple[str, ...]:
     """Dotted recipe keys that change what the engine counts or answers."""
-    return ("extraction.engine", *_KEYS.get(extraction.engine, (MODEL,)))
+    optional = set_keys(extraction) if extraction.engine == "vllm" else ()
+    return ("extraction.engine", *_KEYS.get(extraction.engine, (MODEL,)), *optional)
 
 
 def models_of(extraction: Extraction) -> dict[str, str]:
     """The engine's model by its content: a moved folder is the same model. Raises ConfigError when there is none."""
-    return {MODEL: model_identity(extraction)} if extraction.engine == "vllm" else {}
+    if extraction.engine != "vllm":
+        return {}
+    return {MODEL: model_identity(extraction)} | ({LORA: lora_identity(extraction)} if extraction.lora else {})

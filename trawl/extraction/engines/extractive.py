@@ -3,19 +3,21 @@
 It stands at the seam of the language models, so that the whole pipeline runs where there is no model. It cannot infer
 or rephrase; what it says stands in the texts. For one text (an item) a factor's answers come in the order in which the
 text gives them; for several (a user) the ones in most texts come first, ties to the earlier text. Factors take turns,
-so that the token limit costs each about as much.
+so that the token limit costs each about as much. Texts that are answers themselves are read by their lines.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import zip_longest
 
-from trawl.extraction.budget import TOKEN, count_tokens
+from trawl.extraction.budget import ELISION, TOKEN, count_tokens
+from trawl.extraction.engines import unspaced
 from trawl.extraction.engines.seam import CountsWords, Reply, Request
 from trawl.extraction.key_factors import Factor
+from trawl.store import digest_json
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9À-Þ])|\n+|(?<=[。！？])")
 _NOT_AN_END = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|vs|No|Prof|Capt|Lt|Sgt|Gen|Col|Vol|Pt))\.$")
@@ -28,6 +30,12 @@ _ENDINGS = ("", "s", "es", "ed", "d", "ing", "al", "er", "ers", "ion", "ions", "
 _WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _NO_NAME = re.compile(r"\b(?:Best|Awards?|Academy|Pictures|Studios?|Department|Festival|Films?)\b")
 _WORD = re.compile(r"[^\W\d_]{4,}")
+_ENDS = (".", "!", "?", "...")  # of a sentence among the answers
+_LINE = re.compile(r"^[\s\-*•\d.、]*\**([^:：]{1,80}?)\**\s*[:：]\**\s*(.*)$")  # "- **Factor**: what is said"
+_ENTRY_TOKENS = 8  # of a value or name in an answer; what is longer is prose
+_ALGORITHM = "1"
+_FIRST_LIST = "29d309eec729"  # digest of the list of films whose answers are kept under the algorithm's number alone
+_SAID = 0.5  # score of a sentence in an answer, beside those found by their cues
 
 
 @dataclass(frozen=True)
@@ -39,41 +47,85 @@ class Found:
 
 
 class Text:
-    """One text, taken apart once for all factors. words: (place, lower-case word); sentences: (as is, lower, words)."""
+    """One text, taken apart once for all factors. words: (place, lower-case word); sentences: (as is, lower, words).
 
-    def __init__(self, text: str) -> None:
-        self.plain = text
+    `signs`: each sign of a script without spaces is a word.
+    """
+
+    def __init__(self, text: str, signs: bool = False) -> None:
+        self.plain, self.signs = text, signs
         self.lower = text.lower() if len(text.lower()) == len(text) else text
-        self.words = [(match.start(), match.group()) for match in _WORDS.finditer(self.lower)]
-        self.sentences = [(s, low := s.lower(), _WORDS.findall(low)) for s in split_sentences(text)]
+        words = unspaced.WORDS if signs else _WORDS
+        self.words = [(match.start(), match.group()) for match in words.finditer(self.lower)]
+        sentences = [unspaced.tidy(s) if signs else s for s in split_sentences(text)]
+        self.sentences = [(s, low := s.lower(), words.findall(low)) for s in sentences if s]
+
+
+def _revision(factors: Sequence[Factor]) -> str:
+    """Of the algorithm, and of the list: cues stand in no prompt, so a prompt's digest would not tell of them."""
+    mark = digest_json([asdict(factor) for factor in factors])[:12]
+    return _ALGORITHM if mark == _FIRST_LIST else f"{_ALGORITHM}-{mark}"
 
 
 class ExtractiveEngine(CountsWords):
     """The CPU stand-in for a language model: an extractor, not a generator."""
 
     name = "extractive"
-    revision = "1"
 
     def __init__(self, factors: Sequence[Factor], remembered: int = 20_000) -> None:
         """`remembered`: texts whose findings are kept, since users share the texts of popular items."""
         self.factors = tuple(factors)
+        self.revision = _revision(self.factors)
+        self.signs = unspaced.needed(self.factors)
         self._finders = [_finder(factor) for factor in self.factors]
+        self._numbers = {factor.name.casefold(): number for number, factor in enumerate(self.factors)}
         self._read = lru_cache(remembered)(self._read_text)
+        self._read_extracted = lru_cache(remembered)(self._read_answer)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Reply:
-        found = [self._read(text) for text in request.texts if text]
-        ranked = [
-            _ranked(factor, [per_text[number] for per_text in found]) for number, factor in enumerate(self.factors)
-        ]
-        text = _within([factor.name for factor in self.factors], ranked, request.max_tokens)
+        if request.merges:
+            ranked = _united(self.factors, request.texts)
+        else:
+            read = self._read_extracted if request.extracted else self._read
+            found = [read(text) for text in request.texts if text]
+            ranked = [
+                _ranked(factor, [per_text[number] for per_text in found], self.signs)
+                for number, factor in enumerate(self.factors)
+            ]
+        ends = (*_ENDS, *unspaced.ENDS) if self.signs else _ENDS
+        text = _within([factor.name for factor in self.factors], ranked, request.max_tokens, ends)
         return Reply(text, count_tokens(request.prompt), count_tokens(text))
 
     def _read_text(self, text: str) -> tuple[Found, ...]:
-        read = Text(text[:_LONGEST])
+        read = Text(text[:_LONGEST], self.signs)
         return tuple(finder(read) for finder in self._finders)
+
+    def _read_answer(self, text: str) -> tuple[Found, ...]:
+        """An answer about one item: each line under its factor; what is under none is read like any text."""
+        said: dict[int, str] = {}
+        rest = []
+        for row in text[:_LONGEST].splitlines():
+            parts = _LINE.match(row)
+            number = self._numbers.get(parts.group(1).strip().casefold()) if parts else None
+            if parts and number is not None:
+                said[number] = f"{said[number]} {parts.group(2)}" if number in said else parts.group(2)
+            else:
+                rest.append(row)
+        other = self._read_text("\n".join(rest))
+        return tuple(self._said(n, said[n]) if n in said else found for n, found in enumerate(other))
+
+    def _said(self, number: int, text: str) -> Found:
+        factor = self.factors[number]
+        if factor.kind == "sentences":
+            sentences = split_sentences(text)[: factor.limit]
+            return Found(tuple(_short(s, self.signs) for s in sentences), (_SAID,) * len(sentences))
+        found = self._finders[number](Text(text, self.signs)) if factor.kind == "values" else Found(())
+        entries = [entry.strip(" .。") for entry in re.split(r"[,;，；、]", text)]
+        short = [entry for entry in entries if 0 < count_tokens(entry) <= _ENTRY_TOKENS]
+        return found if found.answers else Found(tuple(dict.fromkeys(short))[: factor.limit])
 
 
 def split_sentences(text: str) -> list[str]:
@@ -95,7 +147,7 @@ class _Values:
     def __init__(self, factor: Factor) -> None:
         self.phrases: dict[str, list[str]] = {}  # by first word, the longest first: "romantic comedy" before "romantic"
         for value in sorted(factor.values, key=lambda v: (-len(v), v)):
-            self.phrases.setdefault(_WORDS.findall(value)[0], []).append(value)
+            self.phrases.setdefault(unspaced.WORDS.findall(value.lower())[0], []).append(value.lower())
         self.pattern = re.compile("|".join(factor.patterns), re.IGNORECASE) if factor.patterns else None
         self.limit = factor.limit
 
@@ -104,10 +156,9 @@ class _Values:
         end = 0
         for at, word in text.words:
             for phrase in self.phrases.get(word, ()) if at >= end else ():
-                if (
-                    text.lower.startswith(phrase, at)
-                    and not text.lower[at + len(phrase) : at + len(phrase) + 1].isalnum()
-                ):
+                following = text.lower[at + len(phrase) : at + len(phrase) + 1]
+                longer = unspaced.goes_on(phrase, following) if text.signs else following.isalnum()
+                if text.lower.startswith(phrase, at) and not longer:
                     hits.append((at, phrase))
                     end = at + len(phrase)
                     break
@@ -124,10 +175,11 @@ class _Names:
         self.after = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, phrases))})(?=[\s:,])") if phrases else None
         words = "|".join(map(re.escape, factor.before))
         self.before = re.compile(rf"({_NAME})\s+(?:{words})\b") if words else None
+        self.unspaced = unspaced.Names(factor.after, factor.before)
         self.limit = factor.limit
 
     def __call__(self, text: Text) -> Found:
-        names: dict[str, None] = {}
+        names: dict[str, None] = dict.fromkeys(self.unspaced(text.plain))
         for cue in self.after.finditer(text.lower) if self.after else ():
             at = cue.end()
             while listed := _NAMES.match(text.plain, at):
@@ -148,8 +200,10 @@ class _Sentences:
     """The sentences with most cue words for their length; of equal ones the earlier."""
 
     def __init__(self, factor: Factor) -> None:
-        self.words = {cue + ending: cue for cue in factor.cues if " " not in cue for ending in _ENDINGS}
-        self.phrases = tuple(cue for cue in factor.cues if " " in cue)
+        cues = [cue.lower() for cue in factor.cues]
+        phrases = [cue for cue in cues if " " in cue or unspaced.has(cue)]
+        self.words = {cue + ending: cue for cue in cues if cue not in phrases for ending in _ENDINGS}
+        self.phrases = tuple(phrases)
         self.limit = factor.limit
 
     def __call__(self, text: Text) -> Found:
@@ -160,12 +214,13 @@ class _Sentences:
             if hits:
                 scored.append((-hits / (6 + len(words)) ** 0.5, place, sentence))
         best = sorted(scored)[: self.limit]
-        return Found(tuple(_short(s) for _, _, s in best), tuple(-score for score, _, _ in best))
+        return Found(tuple(_short(s, text.signs) for _, _, s in best), tuple(-score for score, _, _ in best))
 
 
-def _short(sentence: str) -> str:
+def _short(sentence: str, signs: bool) -> str:
     spans = [match.end() for match in TOKEN.finditer(sentence)]
-    return sentence if len(spans) <= _SENTENCE_TOKENS else f"{sentence[: spans[_SENTENCE_TOKENS - 1]]} ..."
+    most = 2 * _SENTENCE_TOKENS if signs else _SENTENCE_TOKENS  # a sign says about half of what a word does
+    return sentence if len(spans) <= most else f"{sentence[: spans[most - 1]]} ..."
 
 
 _FINDERS: dict[str, type[_Values] | type[_Names] | type[_Sentences]] = {
@@ -179,20 +234,20 @@ def _finder(factor: Factor) -> _Values | _Names | _Sentences:
     return _FINDERS[factor.kind](factor)
 
 
-def _ranked(factor: Factor, found: Sequence[Found]) -> list[str]:
+def _ranked(factor: Factor, found: Sequence[Found], signs: bool) -> list[str]:
     """A factor's answers over all texts, best first."""
     if len(found) == 1:
         return list(found[0].answers)
     if factor.kind == "sentences":
-        return _representative(found)
+        return _representative(found, signs)
     votes = Counter(answer for one in found for answer in one.answers)  # insertion order: oldest text first
     return [answer for answer, _ in sorted(votes.items(), key=lambda vote: -vote[1])][: 2 * factor.limit]
 
 
-def _representative(found: Sequence[Found]) -> list[str]:
+def _representative(found: Sequence[Found], signs: bool) -> list[str]:
     """Of each text the best sentence; those whose words the other texts' sentences share come first."""
     best = [(one.answers[0], one.scores[0]) for one in found if one.answers]
-    words = [set(_words(sentence)) for sentence, _ in best]
+    words = [set(_words(sentence)) | (unspaced.bigrams(sentence) if signs else set()) for sentence, _ in best]
     shared = Counter(word for each in words for word in each)
     central = [sum(shared[w] - 1 for w in each) / (1 + len(each)) for each in words]
     order = sorted(range(len(best)), key=lambda n: (-central[n] - best[n][1], n))
@@ -204,7 +259,31 @@ def _words(sentence: str) -> frozenset[str]:
     return frozenset(word.lower() for word in _WORD.findall(sentence))
 
 
-def _within(names: Sequence[str], ranked: Sequence[Sequence[str]], room: int) -> str:
+def _united(factors: Sequence[Factor], answers: Sequence[str]) -> list[list[str]]:
+    """Each factor's answers over several answers of this engine: each once, those that most of them give first.
+
+    Of those that as many give, the first of each answer come before the second ones.
+    """
+    lines = [dict(line.split(": ", 1) for line in _lines(answer)) for answer in answers]
+    out = []
+    for factor in factors:
+        listed = [_listed(factor, of.get(factor.name, "")) for of in lines]
+        votes = Counter(said for turn in zip_longest(*listed) for said in turn if said)
+        out.append([said for said, _ in sorted(votes.items(), key=lambda vote: -vote[1])])
+    return out
+
+
+def _lines(answer: str) -> list[str]:
+    """Lines that name a factor; what is left of one behind the mark of a cut names none."""
+    return [line for line in answer.replace(ELISION, "\n").splitlines() if ": " in line]
+
+
+def _listed(factor: Factor, said: str) -> list[str]:
+    parts = split_sentences(said) if factor.kind == "sentences" else said.split(", ")
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _within(names: Sequence[str], ranked: Sequence[Sequence[str]], room: int, ends: tuple[str, ...]) -> str:
     """One line per factor that has answers; factors take turns until no further answer fits into the room."""
     taken: list[list[str]] = [[] for _ in names]
     for turn in zip_longest(*ranked):
@@ -216,7 +295,7 @@ def _within(names: Sequence[str], ranked: Sequence[Sequence[str]], room: int) ->
                 taken[number].append(answer)
                 room -= cost
     return "\n".join(
-        f"{name}: {(' ' if answers[0].endswith(('.', '!', '?', '...')) else ', ').join(answers)}"
+        f"{name}: {(' ' if answers[0].endswith(ends) else ', ').join(answers)}"
         for name, answers in zip(names, taken, strict=True)
         if answers
     )

@@ -7,13 +7,19 @@ from trawl.extraction.budget import Spans, count_tokens, word_spans
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those."""
+    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those.
+
+    `extracted`: the texts are answers about items, a line per key factor, and not texts from outside.
+    `merges`: the texts are answers to the chunks of one entity, to be united into one.
+    """
 
     digest: str
     prompt: str
     texts: tuple[str, ...]
     text_digests: tuple[str, ...]
     max_tokens: int
+    extracted: bool = False
+    merges: bool = False
 
 
 @dataclass(frozen=True)
