@@ -24,6 +24,9 @@ from trawl.sections import (
     Swing,
     Training,
 )
+from trawl.sections_http import Http
+
+_OPEN = ("http.extra.",)  # tables whose keys are not ours
 
 
 class Config(Section):
@@ -33,6 +36,7 @@ class Config(Section):
     data: Data = Data()
     linking: Linking = Linking()
     extraction: Extraction = Extraction()
+    http: Http = Http()
     encoding: Encoding = Encoding()
     swing: Swing = Swing()
     model: Model = Model()
@@ -56,6 +60,11 @@ class Config(Section):
             raise ValueError("extraction.given is needed: a Parquet file with the columns item_id, text")
         if self.extraction.engine == "vllm" and base != "none" and self.resources.executor == "inline":
             raise ValueError("extraction.engine = vllm runs on Ray only; set resources.executor to ray")
+        if self.extraction.engine == "http" and base != "none":
+            if not self.http.base_url:
+                raise ValueError("http.base_url is needed: the endpoint that extraction.engine = http asks")
+            if not self.extraction.model:
+                raise ValueError("extraction.model is needed: the model's name at http.base_url")
         return self
 
     def get(self, key: str) -> Any:
@@ -89,6 +98,7 @@ class Config(Section):
     def digest(self, study: bool = False) -> str:
         """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
         tree = self.model_dump(mode="json", exclude={"resources"} if study else {"resources", "search"})
+        tree["http"] = {key: value for key, value in tree["http"].items() if key not in Http.WHERE}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -117,7 +127,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     names = key.split(".")
     arm = names[:2] == ["experiment", "arms"] and len(names) > 3
-    if not arm and key not in valid_keys():
+    if not arm and key not in valid_keys() and not key.startswith(_OPEN):
         raise ConfigError(f"no such key: {key}{_nearest(key)}")
     node = tree
     for name in names[:-1]:

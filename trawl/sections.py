@@ -77,9 +77,12 @@ class Extraction(Section):
     shuffle_seed: int = 0
     given: str = ""  # Parquet: item_id, text
     domain: Literal["movies"] = "movies"  # the list of key factors
-    engine: Literal["extractive", "vllm"] = "extractive"
-    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
-    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
+    engine: Literal["extractive", "vllm", "http"] = "extractive"
+    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub; http: its name at the endpoint
+    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest; http: any word, changed with the model
+    # http: a folder with the model's tokenizer.json, or a name (or name@revision) on the hub, to count tokens with;
+    # empty: pieces of words are counted, which gives more than the model's tokenizer does for nearly every text
+    tokenizer: str = ""
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
     chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off

@@ -16,8 +16,11 @@ _COUNTS = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".p
 _BESIDE = ("README", "LICENSE", "data_config", "train_script")  # what lies in such folders and changes no vector
 
 
-def identity(key: str, model: str, revision: str = "") -> str:
-    """Digest of a model folder, or name@commit. `key` is the recipe's key, for errors.
+_READS = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges")  # a tokenizer's files
+
+
+def identity(key: str, model: str, revision: str = "", tokenizer: bool = False) -> str:
+    """Digest of a model folder, or name@commit. `key` is the recipe's key, for errors; `tokenizer`: of it alone.
 
     Raises ConfigError when nothing is named, the folder holds no model, or the hub does not know the name.
     """
@@ -25,13 +28,13 @@ def identity(key: str, model: str, revision: str = "") -> str:
         raise ConfigError(f"{key} is needed: a folder with a model, or a name on the Hugging Face hub")
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return _folder_digest(key, folder)
+        return _tokenizer_digest(key, folder) if tokenizer else _folder_digest(key, folder)
     return f"{model}@{_commit(key, model, revision)}"
 
 
-def located(key: str, model: str, revision: str = "") -> tuple[str, str | None]:
+def located(key: str, model: str, revision: str = "", tokenizer: bool = False) -> tuple[str, str | None]:
     """What to hand to `from_pretrained`: (folder, None) or (name, commit). Raises ConfigError as `identity` does."""
-    found = identity(key, model, revision)
+    found = identity(key, model, revision, tokenizer)
     folder = Path(model).expanduser()
     return (str(folder), None) if folder.is_dir() else (model, found.rpartition("@")[2])
 
@@ -44,6 +47,13 @@ def _folder_digest(key: str, folder: Path) -> str:
         raise ConfigError(
             f"{key} = {folder}: no weights as safetensors there; other formats may run code and are refused"
         )
+    return digest_json([[p.name, file_digest(p)] for p in files])
+
+
+def _tokenizer_digest(key: str, folder: Path) -> str:
+    if not (folder / "tokenizer.json").is_file():
+        raise ConfigError(f"{key} = {folder}: no tokenizer in this folder (tokenizer.json is missing)")
+    files = sorted(p for p in folder.iterdir() if p.name.startswith(_READS) and p.is_file())
     return digest_json([[p.name, file_digest(p)] for p in files])
 
 
@@ -65,7 +75,9 @@ def _commit(key: str, name: str, revision: str) -> str:
     else:
         reason = "HF_HUB_OFFLINE is set"
     try:
-        cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
+        files = ("config.json", "tokenizer.json")  # a repository of a tokenizer alone has no config
+        found = [try_to_load_from_cache(name, file, revision=revision or None) for file in files]
+        cached = next((path for path in found if isinstance(path, str)), None)
     except HFValidationError:
         cached = None
     if isinstance(cached, str):

@@ -10,30 +10,53 @@ import pyarrow.compute as pc
 from trawl.errors import EngineDied, TrawlError
 from trawl.extraction.answers import ANSWER, FAILED, answer_row
 from trawl.extraction.cache import AnswerCache
-from trawl.extraction.engines import Engine, Reply, Request, label
+from trawl.extraction.engines import Engine, Reply, Request, Unfinished, label
 
 
 def ask(engine: Engine, requests: Iterable[Request], cache: AnswerCache | None, batch_rows: int) -> Iterator[pa.Table]:
     """Answers (schema ANSWER) to all requests, a table per batch. A crash loses the batch that was being answered.
 
-    Failed rows are not kept in the cache, so that another run asks them again. Raises EngineDied.
+    Failed rows are not kept in the cache, so that another run asks them again. Raises EngineDied, and what an engine
+    stops with in the middle of a batch, once the answers that it has are kept.
     """
     waiting = iter(requests)
     while batch := list(islice(waiting, batch_rows)):
-        rows = pa.Table.from_pylist(_answers(engine, batch), schema=ANSWER)
-        if cache is not None:
-            cache.append(rows.filter(pc.not_equal(rows.column("status"), FAILED)))
-        yield rows
+        started = time.monotonic()
+        try:
+            replies, attempts = _replies(engine, batch)
+        except Unfinished as cut:
+            _kept(engine, batch, cut.replies, started, 1, cache)
+            raise cut.error from cut
+        yield _kept(engine, batch, replies, started, attempts, cache)
 
 
-def _answers(engine: Engine, batch: Sequence[Request]) -> list[dict[str, object]]:
-    started = time.monotonic()
-    replies, attempts = _replies(engine, batch)
-    seconds = (time.monotonic() - started) / len(batch)
-    return [
-        answer_row(request.digest, reply, label(engine), seconds, attempts)
-        for request, reply in zip(batch, replies, strict=True)
-    ]
+def _kept(
+    engine: Engine,
+    batch: Sequence[Request],
+    replies: Sequence[Reply | None],
+    started: float,
+    attempts: int,
+    cache: AnswerCache | None,
+) -> pa.Table:
+    """The rows of those that were answered, the good ones put into the cache."""
+    share = (time.monotonic() - started) / len(batch)
+    rows = pa.Table.from_pylist(
+        [
+            answer_row(
+                request.digest,
+                reply,
+                label(engine),
+                share if reply.seconds is None else reply.seconds,
+                attempts + reply.attempts - 1,
+            )
+            for request, reply in zip(batch, replies, strict=True)
+            if reply is not None
+        ],
+        schema=ANSWER,
+    )
+    if cache is not None:
+        cache.append(rows.filter(pc.not_equal(rows.column("status"), FAILED)))
+    return rows
 
 
 def _replies(engine: Engine, batch: Sequence[Request]) -> tuple[list[Reply], int]:

@@ -38,7 +38,7 @@ class Renderer:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.room = self.cfg.max_prompt_tokens - self.cfg.max_answer_tokens
         columns = ["item", "text", "digest", "tokens"]
         self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))

@@ -33,7 +33,7 @@ class TextWorker:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs = inputs
-        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction))
+        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction, cfg.http))
         self.given: pa.Table | None = None
         if not inputs.has("knowledge"):
             ids = inputs.table("items", ["item_id"]).column("item_id").combine_chunks()
@@ -56,7 +56,7 @@ class _Prompter:
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.cfg = inputs, cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.label = label(self.engine)
         columns = ["item", "text", "digest", "tokens"]
         self.catalogue = Catalogue(inputs.mapped("items", ["item", "title"]), inputs.mapped("item_texts", columns))

@@ -21,7 +21,8 @@ from trawl.config import Config
 from trawl.extraction.answers import ANSWER, TOO_LONG, check_failures, no_text_rows, unasked_row
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
-from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
+from trawl.extraction.engines import CopyEngine, Engine, HttpEngine, keys_of, label, models_of
+from trawl.extraction.engines.http import refuse_user_text
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.key_factors import path_of
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
@@ -75,6 +76,8 @@ class Asker:
         self.renderer = Renderer(side, inputs, cfg)
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
         self.cache = None if copies(side, cfg) else AnswerCache(inputs.store)
+        if isinstance(self.engine, HttpEngine):
+            self.engine.count_requests(inputs.store, cfg.name)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
@@ -174,7 +177,9 @@ def _keys(cfg: Config) -> tuple[str, ...]:
     return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)))
 
 
-def _models(cfg: Config) -> dict[str, str]:
+def _models(side: str, cfg: Config) -> dict[str, str]:
+    if not copies(side, cfg):
+        refuse_user_text(side, cfg)  # asked for before anything is made
     return models_of(cfg.extraction)
 
 
@@ -193,7 +198,7 @@ def _stage(side: str) -> Stage:
         version=1,
         reads=partial(_reads, side),
         keys=_keys,
-        models=_models,
+        models=partial(_models, side),
         sources=_factors,
         plan=per_part(f"{side}_prompts"),
         phases=(
