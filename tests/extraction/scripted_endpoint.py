@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from trawl.extraction.engines import HttpEngine, Request, http_client
+from trawl.sections import Extraction
+from trawl.sections_http import Http
+
+KEY = "planted-Key-0123456789abcdefXYZ"
 ANSWER = "Genre: comedy, warm and light."
 
 
@@ -119,3 +126,19 @@ def serving(script: Script = lambda body, before: said(), certificate: str = "")
         yield endpoint
     finally:
         endpoint.close()
+
+
+def alone_with_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short waits, the planted key, and no proxy of the machine's."""
+    monkeypatch.setattr(http_client, "_FIRST", 0.01)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def engine(url: str, **http: Any) -> HttpEngine:
+    return HttpEngine(Extraction(engine="http", model="m"), Http(base_url=url, **http))
+
+
+def requests(count: int = 1, prompt: str = "prompt {}") -> list[Request]:
+    return [Request(f"d{n}", prompt.format(n), (), (), 64) for n in range(count)]
