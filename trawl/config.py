@@ -26,8 +26,6 @@ from trawl.sections import (
 )
 from trawl.sections_http import Http
 
-_OPEN = ("http.extra.",)  # tables whose keys are not ours
-
 
 class Config(Section):
     """A whole recipe."""
@@ -102,6 +100,9 @@ class Config(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_FREE = ("http.extra",)  # tables whose names are another's
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as dotted keys."""
     out: dict[str, Any] = {}
@@ -127,7 +128,8 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     names = key.split(".")
     arm = names[:2] == ["experiment", "arms"] and len(names) > 3
-    if not arm and key not in valid_keys() and not key.startswith(_OPEN):
+    free = any(key.startswith(f"{table}.") for table in _FREE)
+    if not arm and not free and key not in valid_keys():
         raise ConfigError(f"no such key: {key}{_nearest(key)}")
     node = tree
     for name in names[:-1]:

@@ -13,14 +13,14 @@ from trawl.errors import ConfigError
 from trawl.store import digest_json
 
 _COUNTS = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+MODEL, ADAPTER = "config.json", "adapter_config.json"  # the file that a folder of the kind must hold
+TOKENIZER = "tokenizer.json"
+_READS = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges")  # a tokenizer's files
 _BESIDE = ("README", "LICENSE", "data_config", "train_script")  # what lies in such folders and changes no vector
 
 
-_READS = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges")  # a tokenizer's files
-
-
-def identity(key: str, model: str, revision: str = "", tokenizer: bool = False) -> str:
-    """Digest of a model folder, or name@commit. `key` is the recipe's key, for errors; `tokenizer`: of it alone.
+def identity(key: str, model: str, revision: str = "", config: str = MODEL) -> str:
+    """Digest of a model folder, or name@commit. `key` is the recipe's key, for errors; `config` tells the kind.
 
     Raises ConfigError when nothing is named, the folder holds no model, or the hub does not know the name.
     """
@@ -28,21 +28,23 @@ def identity(key: str, model: str, revision: str = "", tokenizer: bool = False) 
         raise ConfigError(f"{key} is needed: a folder with a model, or a name on the Hugging Face hub")
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return _tokenizer_digest(key, folder) if tokenizer else _folder_digest(key, folder)
-    return f"{model}@{_commit(key, model, revision)}"
+        return _folder_digest(key, folder, config)
+    return f"{model}@{_commit(key, model, revision, config)}"
 
 
-def located(key: str, model: str, revision: str = "", tokenizer: bool = False) -> tuple[str, str | None]:
+def located(key: str, model: str, revision: str = "", config: str = MODEL) -> tuple[str, str | None]:
     """What to hand to `from_pretrained`: (folder, None) or (name, commit). Raises ConfigError as `identity` does."""
-    found = identity(key, model, revision, tokenizer)
+    found = identity(key, model, revision, config)
     folder = Path(model).expanduser()
     return (str(folder), None) if folder.is_dir() else (model, found.rpartition("@")[2])
 
 
-def _folder_digest(key: str, folder: Path) -> str:
+def _folder_digest(key: str, folder: Path, config: str) -> str:
     files = sorted(p for p in folder.iterdir() if p.suffix in _COUNTS and not p.name.startswith(_BESIDE))
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{key} = {folder}: no model in this folder (config.json is missing)")
+    if not (folder / config).is_file():
+        raise ConfigError(f"{key} = {folder}: no model in this folder ({config} is missing)")
+    if config == TOKENIZER:
+        return digest_json([[p.name, file_digest(p)] for p in files if p.name.startswith(_READS)])
     if not any(p.suffix == ".safetensors" for p in files):
         raise ConfigError(
             f"{key} = {folder}: no weights as safetensors there; other formats may run code and are refused"
@@ -50,15 +52,8 @@ def _folder_digest(key: str, folder: Path) -> str:
     return digest_json([[p.name, file_digest(p)] for p in files])
 
 
-def _tokenizer_digest(key: str, folder: Path) -> str:
-    if not (folder / "tokenizer.json").is_file():
-        raise ConfigError(f"{key} = {folder}: no tokenizer in this folder (tokenizer.json is missing)")
-    files = sorted(p for p in folder.iterdir() if p.name.startswith(_READS) and p.is_file())
-    return digest_json([[p.name, file_digest(p)] for p in files])
-
-
 @cache
-def _commit(key: str, name: str, revision: str) -> str:
+def _commit(key: str, name: str, revision: str, config: str) -> str:
     """The commit that a revision of a hub model stands for: from the local cache when offline, else from the hub."""
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ConfigError(f"{key} = {name!r}: no such folder")
@@ -75,13 +70,11 @@ def _commit(key: str, name: str, revision: str) -> str:
     else:
         reason = "HF_HUB_OFFLINE is set"
     try:
-        files = ("config.json", "tokenizer.json")  # a repository of a tokenizer alone has no config
-        found = [try_to_load_from_cache(name, file, revision=revision or None) for file in files]
-        cached = next((path for path in found if isinstance(path, str)), None)
+        cached = try_to_load_from_cache(name, config, revision=revision or None)
     except HFValidationError:
         cached = None
     if isinstance(cached, str):
-        return Path(cached).parent.name  # .../snapshots/<commit>/config.json
+        return Path(cached).parent.name  # .../snapshots/<commit>/<config>
     raise ConfigError(
         f"{key} = {name!r}: no such folder, and not to be had from the hub ({reason}); give a folder with the model"
     )

@@ -184,7 +184,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def recipe(url: str, *settings: str) -> Config:
-    return config(engine="http", model="m").override(f"http.base_url={url}", *settings)
+    return config(model="m").override("extraction.engine=http", f"http.base_url={url}", *settings)
 
 
 ITEMS = ("item_texts", "item_prompts", "item_answers")

@@ -47,7 +47,7 @@ _FRAMING = re.compile(
 
 def tokenizer_identity(settings: Extraction) -> str:
     """The tokenizer by its files or its commit. Raises ConfigError when there is none."""
-    return weights.identity(TOKENIZER, *_named(settings), tokenizer=True)
+    return weights.identity(TOKENIZER, *_named(settings), weights.TOKENIZER)
 
 
 def _named(settings: Extraction) -> tuple[str, str]:
@@ -86,7 +86,7 @@ class HttpEngine:
     def tokens(self) -> ModelTokens | CountsPieces:
         if not self.settings.tokenizer:
             return CountsPieces()
-        return load_tokens(TOKENIZER, *_named(self.settings), self.http.api == "chat", alone=True)
+        return load_tokens(TOKENIZER, *_named(self.settings), self.http.api == "chat", weights.TOKENIZER)
 
     def count(self, text: str) -> int:
         return self.tokens.count(text)
