@@ -165,9 +165,10 @@ def _check_paths(cfg: Config) -> None:
 
 def _check_key(cfg: Config, pairs: Mapping[str, str]) -> None:
     """What travels with a job stands in its description, which the dashboard shows to everyone."""
-    if cfg.http.api_key_env in pairs:
+    keys = {v for k, v in flat(cfg.model_dump(mode="json")).items() if f".{k}".endswith(".http.api_key_env")}
+    for name in sorted(keys & pairs.keys()):
         raise AskedWrongly(
-            f"--env {cfg.http.api_key_env}: the key of http.api_key_env would stand in the job's description; set the "
+            f"--env {name}: the key of http.api_key_env would stand in the job's description; set the "
             "variable on the cluster's nodes, for example from a Kubernetes secret"
         )
 

@@ -13,13 +13,16 @@ from scripted_endpoint import ANSWER, KEY, Act, Endpoint, alone_with_key, engine
 
 from trawl.config import Config
 from trawl.errors import BudgetSpent, ConfigError, TooManyFailures
+from trawl.executors import OnRay
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.engines import Settings, keys_of, label, make_engine
 from trawl.extraction.engines.http import disarmed
 from trawl.extraction.engines.http_budget import Budget
 from trawl.extraction.engines.pieces import CountsPieces
+from trawl.extraction.stage import STAGES
 from trawl.sections import Extraction
 from trawl.sections_http import Http
+from trawl.stage import run_stage
 from trawl.store import Store
 
 
@@ -247,6 +250,18 @@ def test_the_rest_is_asked_once_the_budget_is_raised(store: Store, endpoint: End
         run(store, marks, fresh, *ITEMS)
 
 
+def test_actors_of_a_cluster_share_the_budget(store: Store, endpoint: Endpoint, ray_cluster: None) -> None:
+    marks = with_knowledge(store, base(store), TEXTS)
+    small = recipe(endpoint.url, "http.max_requests=6", "http.api_key_env=")
+    known = {**marks, **{name: out.fingerprint for name, out in run(store, marks, small, *ITEMS[:2]).items()}}
+    stage = next(stage for stage in STAGES if stage.artifact == "item_answers")
+    with pytest.raises(BudgetSpent, match="6 are sent"):
+        run_stage(stage, small, store, known, OnRay(small))
+    assert len(endpoint.bodies) <= 6
+    assert run_stage(stage, raised := small.override("http.max_requests=11"), store, known, OnRay(raised)).rows == 12
+    assert len(endpoint.bodies) == len(endpoint.seen) == 11
+
+
 def test_an_end_in_the_middle_of_a_batch_loses_no_answer(store: Store, endpoint: Endpoint) -> None:
     marks = with_knowledge(store, base(store), TEXTS)
     endpoint.script = lambda body, before: refused(401) if len(endpoint.bodies) > 7 else said()
@@ -304,7 +319,7 @@ def test_the_key_stands_nowhere(
     done = run(store, marks, cfg, *ITEMS)
     texts = {row["entity"]: row for row in rows(store, done, "item_answers")}
     assert texts[3]["text"] == "Genre: Bearer [key] [key]"
-    assert texts[1]["reason"] == "the endpoint answers 400: bad: [key] and [key]"
+    assert texts[1]["reason"] == "the endpoint answers 400: bad: Bearer [key] and [key]"
     endpoint.script = lambda body, before: refused(401, f"{KEY} is wrong; {endpoint.headers[-1]}")
     with pytest.raises(ConfigError) as caught:
         run(store, marks, cfg.override("extraction.revision=2"), *ITEMS)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +24,9 @@ from trawl.extraction.engines.http_budget import Budget
 from trawl.extraction.engines.http_replies import BODY, Again, Outcome, Reader
 from trawl.extraction.engines.seam import Reply, Request, Unfinished
 from trawl.sections_http import Http
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _FIRST, _MOST = 0.5, 60.0  # seconds before the second try, and before any
 _SLOW = 3  # tries of a prompt that is not answered in http.timeout
@@ -68,28 +71,33 @@ class _Batch:
         self.quiet_until = 0.0
 
     async def send_all(self) -> None:
-        import aiohttp
-
+        """Until each has a reply or `stop` says why not."""
         self.over, self.reserving = asyncio.Event(), asyncio.Lock()
-        headers = {"Accept-Encoding": "identity", "Content-Type": "application/json", "User-Agent": "trawl"}
-        if self.reader.key:
-            headers["Authorization"] = f"Bearer {self.reader.key}"
         try:
             if self.budget:
                 await asyncio.to_thread(self.budget.reserve, len(self.replies))
-            async with aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.http.concurrency),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self.http.timeout, sock_connect=min(_CONNECT, self.http.timeout)),
-                headers=headers,
-                auto_decompress=False,
-                proxy=_proxy(self.reader.url),
-            ) as self.session:
+            async with self._opened() as self.session:
                 many = min(self.http.concurrency, len(self.replies))
                 await asyncio.gather(*(self._work() for _ in range(many)))
-        finally:
             if self.budget:
-                self.budget.give_back()
+                await asyncio.to_thread(self.budget.give_back)
+        except TrawlError as error:  # the store, where the budget is counted; the replies are here all the same
+            self._end(error)
+
+    def _opened(self) -> "aiohttp.ClientSession":
+        import aiohttp
+
+        headers = {"Accept-Encoding": "identity", "Content-Type": "application/json", "User-Agent": "trawl"}
+        if self.reader.key:
+            headers["Authorization"] = f"Bearer {self.reader.key}"
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.http.concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self.http.timeout, sock_connect=min(_CONNECT, self.http.timeout)),
+            headers=headers,
+            auto_decompress=False,
+            proxy=_proxy(self.reader.url),
+        )
 
     async def _work(self) -> None:
         for at, request in self.waiting:
