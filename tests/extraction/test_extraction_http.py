@@ -169,6 +169,13 @@ def test_odd_answers_cannot_break_a_table() -> None:
     pa.array([reply.text]), pa.array([reply.tokens_in], pa.int64())
 
 
+def test_a_word_that_serves_as_key_is_left_in_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    reply, endpoint = one(lambda body, before: said("An EMPTY theatre."))
+    assert reply.text == "An EMPTY theatre."
+    assert endpoint.headers[0]["Authorization"] == "Bearer EMPTY"
+
+
 def test_a_row_that_never_passes_fails_and_the_others_do_not() -> None:
     def script(body: dict[str, Any], before: int) -> Act:
         return refused(500, "on fire") if "prompt 3" in body["messages"][0]["content"] else said()

@@ -21,6 +21,7 @@ from trawl.extraction.prompts import clean
 BODY = 8 << 20  # bytes of an answer that are read
 _LONGEST = 600.0  # seconds that an endpoint may ask to wait for
 _TOLD = 200  # characters of a message that are repeated
+_SECRET = 12  # characters of the shortest key that is taken out
 _TOKENS = 10**9  # more than any endpoint counts in earnest
 UNTOLD = -1  # tokens that the endpoint did not count
 _TOO_LONG = re.compile(
@@ -131,12 +132,10 @@ class Reader:
         return "", self.short(inner if isinstance(inner, str) else re.sub(r"<[^<>]{0,200}>", " ", _text(body)))
 
     def redacted(self, text: str) -> str:
-        """Without the key, or anything that begins as it does."""
-        if self.key:
-            text = text.replace(self.key, "[key]")
-            if len(self.key) >= 16:
-                text = re.sub(re.escape(self.key[:8]) + r"\S*", "[key]", text)
-        return text
+        """Without the key, or anything that begins as it does. One as short as EMPTY is a word and no secret."""
+        if len(self.key) < _SECRET:
+            return text
+        return re.sub(re.escape(self.key[:8]) + r"\S*", "[key]", text.replace(self.key, "[key]"))
 
     def short(self, text: str) -> str:
         """An outside message for a line of ours."""
