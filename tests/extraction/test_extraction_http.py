@@ -13,7 +13,7 @@ from scripted_endpoint import ANSWER, KEY, Act, Endpoint, alone_with_key, engine
 
 from trawl.errors import ConfigError, EngineDied, TrawlError
 from trawl.extraction.answers import judge
-from trawl.extraction.engines import Reply, Unfinished, http_replies
+from trawl.extraction.engines import Reply, Unfinished, http_client, http_replies
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +297,13 @@ def _certificate(folder: Path) -> str:
     path = folder / "own.pem"
     path.write_bytes(key.private_bytes(*form) + made.public_bytes(serialization.Encoding.PEM))
     return str(path)
+
+
+def test_the_machines_proxy_is_used_but_for_hosts_that_it_excepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert http_client._proxy("https://endpoint.example/v1/chat/completions") == "http://proxy:3128"
+    assert http_client._proxy("https://inside.example:8000/v1/chat/completions") is None
 
 
 def test_in_a_notebook_a_loop_runs_already() -> None:
