@@ -226,9 +226,18 @@ def test_an_endpoint_that_is_away_ends_the_run() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(Unfinished) as caught:
-        engine(url).answer(requests(5))
+        engine(url, retries=4).answer(requests(5))
     assert isinstance(caught.value.error, EngineDied)
-    assert re.search(r"cannot be reached .*tried 4 times.*run again when it is up", str(caught.value))
+    assert re.search(r"cannot be reached .*tried 5 times.*run again when it is up", str(caught.value))
+
+
+def test_a_host_without_an_address_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*arguments: object, **rest: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(Unfinished, match=r"cannot be reached .*tried 4 times"):
+        engine("https://endpont.example/v1").answer(requests(1))
 
 
 def test_what_was_answered_before_the_endpoint_went_away_is_kept() -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _FIRST, _MOST = 0.5, 60.0  # seconds before the second try, and before any
 _SLOW = 3  # tries of a prompt that is not answered in http.timeout
-_UNSEEN = 4  # tries while the endpoint has never been reached: it is more likely misspelt than away
+_UNKNOWN = 4  # tries of a host that has no address and never had one: its name is more likely wrong than away
 _BARREN = 20  # prompts in a row without an answer that end the run, at least
 _CONNECT = 15.0  # seconds
 _PATHS = {"chat": "chat/completions", "completions": "completions"}
@@ -124,7 +124,8 @@ class _Batch:
                 break
             self.quiet_until = max(self.quiet_until, time.monotonic() + outcome.wait if outcome.wait else 0.0)
             most = 1 + self.http.retries
-            most = min(most, _SLOW) if outcome.slow else most if self.to.reached else min(most, _UNSEEN)
+            most = min(most, _SLOW) if outcome.slow else most
+            most = min(most, _UNKNOWN) if outcome.unknown and not self.to.reached else most
             if tries >= most:
                 break
         return self._settled(outcome, tries, time.monotonic() - started)
@@ -207,7 +208,7 @@ class _Batch:
                 "name your own authority's file in SSL_CERT_FILE where the workers run"
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Again(self._why(error), lost=True)
+            return Again(self._why(error), lost=True, unknown=isinstance(error, aiohttp.ClientConnectorDNSError))
         except TimeoutError:
             self.to.reached = True
             return Again(f"the endpoint did not answer in {self.http.timeout:g} s (http.timeout)", slow=True)

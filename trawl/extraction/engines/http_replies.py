@@ -39,12 +39,13 @@ _KEYS = re.compile(r"\b(?:sk|pk|gsk|hf|xai|Bearer)[-_ ][\w\-*.]{8,}")
 @dataclass(frozen=True)
 class Again:
     """No answer this time. `wait`: seconds that the endpoint asks for; `lost`: it could not be reached at all;
-    `slow`: it took all the time there is.
+    `unknown`: its name has no address; `slow`: it took all the time there is.
     """
 
     reason: str
     wait: float = 0.0
     lost: bool = False
+    unknown: bool = False
     slow: bool = False
 
 
