@@ -80,11 +80,14 @@ class Extraction(Section):
     history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
     domain: str = "movies"  # the key factors: a shipped list, or the path or URI of a .toml file of your own
     # or an engine of your own as "package.module:Class", which has to be on the workers' path
-    engine: Literal["extractive", "vllm"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
+    engine: Literal["extractive", "vllm", "http"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
         "extractive"
     )
-    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
-    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
+    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub; http: its name at the endpoint
+    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest; http: any word, changed with the model
+    # http: a folder with the model's tokenizer.json, or a name (or name@revision) on the hub, to count tokens with;
+    # empty: pieces of words are counted, which gives more than the model's tokenizer does for nearly every text
+    tokenizer: str = ""
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
     chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
     lora: str = ""  # vllm: a LoRA adapter of the model, a folder or a name on the hub

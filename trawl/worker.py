@@ -57,7 +57,7 @@ _WORKERS: dict[tuple[Any, ...], Any] = {}
 
 def _worker(job: Job) -> Any:
     """The worker object of a job, built once per process; the one before it is let go."""
-    key = (job.inputs.store.where(), *job.key)
+    key = (job.inputs.store.where(), *job.key, job.cfg.model_dump_json())  # what is not hashed counts here too
     if key not in _WORKERS:
         _WORKERS.clear()
         make = job.stage.worker if job.exchange is None else job.exchange.worker

@@ -13,6 +13,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 ORDER = [
     {"pace", "errors", "digests"},
     {"schemas", "sections", "filesystems"},
+    {"sections_http"},
     {"config"},
     {"recipes", "store"},
     {"raw"},

@@ -26,7 +26,7 @@ _LOOP_WORDS, _LOOP_SHARE = 40, 0.5
 def judge(reply: Reply) -> tuple[str, str | None]:
     """(status, reason) of a reply."""
     if reply.error:
-        return FAILED, reply.error
+        return reply.status, reply.error
     if not reply.text.strip():
         return EMPTY, "the engine answered nothing"
     if reply.verbatim:

@@ -40,7 +40,7 @@ class Renderer:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.planner = Planner(self.cfg, self.counted_by)
         self.room = self.planner.room
         self.framer = Framer(side, inputs, cfg, self.counted_by)

@@ -37,7 +37,7 @@ class TextWorker:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs = inputs
-        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction))
+        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction, cfg.http))
         self.given: pa.Table | None = None
         if not inputs.has("knowledge"):
             ids = inputs.table("items", ["item_id"]).column("item_id").combine_chunks()
@@ -60,7 +60,7 @@ class _Prompter:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.cfg = inputs, cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.label = label(self.engine)
         self.planner = Planner(self.cfg, self.engine)
         self.framer = Framer(side, inputs, cfg, self.engine)

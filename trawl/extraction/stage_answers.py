@@ -23,7 +23,8 @@ from trawl.extraction.answers import ANSWER, SKIPPED, TOO_LONG, check_failures, 
 from trawl.extraction.asking import ask
 from trawl.extraction.cache import answer_cache
 from trawl.extraction.deaths import Deaths
-from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
+from trawl.extraction.engines import CopyEngine, Engine, HttpEngine, keys_of, label, models_of
+from trawl.extraction.engines.http import refuse_user_text
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.gathering import ROUNDS, gathered, merges
 from trawl.extraction.key_factors import domain_keys, domain_sources
@@ -87,6 +88,8 @@ class Asker:
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
         self.side, self.phase = side, sent + 1
         self.cache = None if copies(side, cfg) else answer_cache(inputs, cfg)
+        if isinstance(self.engine, HttpEngine):
+            self.engine.count_requests(inputs.store, cfg.name)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
@@ -268,7 +271,9 @@ def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
 
 
-def _models(cfg: Config) -> dict[str, str]:
+def _models(side: str, cfg: Config) -> dict[str, str]:
+    if not copies(side, cfg):
+        refuse_user_text(side, cfg)  # asked for before anything is made
     return models_of(cfg.extraction)
 
 
@@ -286,7 +291,7 @@ def _stage(side: str) -> Stage:
         version=1,
         reads=partial(_reads, side),
         keys=partial(_keys, side),
-        models=_models,
+        models=partial(_models, side),
         sources=_factors,
         plan=per_part(f"{side}_prompts"),
         phases=(
