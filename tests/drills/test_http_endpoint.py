@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def segments(store: Store) -> int:
     cache = AnswerCache(store)
-    return sum(len(store.names("cache", "answers", bucket)) for bucket in cache.buckets())
+    return sum(segment.rows for segment in cache.segments())
 
 
 def answers(store: Store, side: str) -> list[dict[str, Any]]:
