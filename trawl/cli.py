@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, served, suggest, views
+from trawl import __version__, config, printing, recipes, retrying, served, suggest, views
 from trawl.errors import TrawlError
 from trawl.notes import described
 from trawl.stage import Executor
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_tools(commands)
     served.add(commands, _command, _add_store)
+    retrying.add(commands, _command, _add_store, _run_recipe)
     suggest.add(commands, _command, _add_store)
     return parser
 
@@ -172,14 +173,21 @@ def _add_tools(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from trawl import executors, experiment
-    from trawl.progress import Progress, Watched
-    from trawl.report import build
     from trawl.store import Store
 
     cfg = recipes.load(args.recipe, args.set)
     store = Store(args.store)
     name = args.name or cfg.name
+    if cfg.refresh.base and "/" not in cfg.refresh.base:  # a run of this store
+        cfg = cfg.override(("refresh.base", store.where("runs", cfg.refresh.base)))
+    return _run_recipe(retrying.kept(store, name, cfg), store, name, args.until)
+
+
+def _run_recipe(cfg: config.Config, store: Any, name: str, until: str) -> int:
+    from trawl import executors, experiment
+    from trawl.progress import Progress, Watched
+    from trawl.report import build
+
     with Progress(sys.stderr) as progress:
 
         def finished(row: dict[str, Any]) -> None:
@@ -192,7 +200,7 @@ def _run(args: argparse.Namespace) -> int:
             return Watched(executors.executor(cfg), progress)
 
         listener = experiment.Listener(progress.above(printing.stage_line), progress.above(finished), progress.cells)
-        run = experiment.run(cfg, store, name, start, listener, args.until)
+        run = experiment.run(cfg, store, name, start, listener, until)
     page = build(store, run.name)
     if run.results():
         print(printing.result_table(run))

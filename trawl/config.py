@@ -18,12 +18,15 @@ from trawl.sections import (
     Extraction,
     Linking,
     Model,
+    Refresh,
     Resources,
+    Retry,
     Search,
     Section,
     Swing,
     Training,
 )
+from trawl.sections_http import Http
 
 
 class Config(Section):
@@ -33,13 +36,16 @@ class Config(Section):
     data: Data = Data()
     linking: Linking = Linking()
     extraction: Extraction = Extraction()
+    http: Http = Http()
     encoding: Encoding = Encoding()
     swing: Swing = Swing()
     model: Model = Model()
     training: Training = Training()
     export: Export = Export()
+    refresh: Refresh = Refresh()
     experiment: Experiment = Experiment()
     search: Search = Search()
+    retry: Retry = Retry()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -58,6 +64,11 @@ class Config(Section):
             raise ValueError("extraction.engine = vllm runs on Ray only; set resources.executor to ray")
         if self.extraction.engine != "vllm" and base == "extracted" and self.extraction.output != "lines":
             raise ValueError("extraction.output = json needs extraction.engine = vllm, which holds answers to a schema")
+        if self.extraction.engine == "http" and base != "none":
+            if not self.http.base_url:
+                raise ValueError("http.base_url is needed: the endpoint that extraction.engine = http asks")
+            if not self.extraction.model:
+                raise ValueError("extraction.model is needed: the model's name at http.base_url")
         return self
 
     def get(self, key: str) -> Any:
@@ -90,11 +101,13 @@ class Config(Section):
 
     def digest(self, study: bool = False) -> str:
         """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
-        tree = self.model_dump(mode="json", exclude={"resources"} if study else {"resources", "search"})
+        aside = {"resources", "retry"}
+        tree = self.model_dump(mode="json", exclude=aside if study else aside | {"search"})
+        tree["http"] = {key: value for key, value in tree["http"].items() if key not in Http.WHERE}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_FREE = ("extraction.engine_arguments",)  # tables whose names are another's
+_FREE = ("extraction.engine_arguments", "http.extra")  # tables whose names are another's
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

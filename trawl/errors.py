@@ -8,6 +8,7 @@ TrawlError
 └── Failed                exit 1   the work itself
     ├── ArtifactError              a table is missing, broken, or of another contract
     ├── StoreError                 the store is full, read-only or out of reach
+    ├── BudgetSpent                as many requests as the recipe allows were sent; the answers are kept
     ├── TooManyFailures            more rows failed than the recipe allows; nothing was published
     └── EngineDied                 an engine or worker is gone; its rows are not to blame
 
@@ -57,6 +58,10 @@ class ArtifactError(Failed):
 
 class StoreError(Failed):
     """The store cannot be read or written: no space, no right, no answer. Nothing is half-published."""
+
+
+class BudgetSpent(Failed):
+    """An endpoint was sent as many requests as the recipe allows. What was answered is kept; nothing was published."""
 
 
 class TooManyFailures(Failed):

@@ -110,7 +110,8 @@ def upstream(cells: list[Cell], store: Store, executor: Executor, opened: Run, l
             opened.log(outcome, cell)
             listener.stage(outcome, cell)
 
-        pipeline.run(pipeline.Plan(cell.cfg, cell.fingerprints), store, executor, tell, fresh)
+        named = cell.cfg.model_copy(update={"name": opened.name})  # what is counted is counted for the run
+        pipeline.run(pipeline.Plan(named, cell.fingerprints), store, executor, tell, fresh)
 
 
 def train(cfg: Config, cells: list[Cell], store: Store, executor: Executor, opened: Run, listener: Listener) -> None:

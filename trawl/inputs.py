@@ -85,6 +85,10 @@ class Inputs:
         """The whole table in this process: for catalogue-sized tables only."""
         return pa.concat_tables(self.each(name, columns))
 
+    def _content(self, name: str) -> str:
+        """What the table holds: answers of a language model may differ between stores under one fingerprint."""
+        return digest_json([self.fingerprints[name], *(part.digest for part in self.parts(name))])
+
     def mapped(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """The whole table, memory-mapped from a file that is built once per node."""
 
@@ -95,7 +99,7 @@ class Inputs:
                 sink.write_table(table)
             sink.close()
 
-        path = node_file(digest_json([name, self.fingerprints[name], columns]), ".arrow", build)
+        path = node_file(digest_json([name, self._content(name), columns]), ".arrow", build)
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
     def array(self, name: str, column: str) -> npt.NDArray[Any]:
@@ -110,7 +114,7 @@ class Inputs:
                 at += table.num_rows
             out.flush()
 
-        path = node_file(digest_json([name, self.fingerprints[name], column]), ".npy", build)
+        path = node_file(digest_json([name, self._content(name), column]), ".npy", build)
         return _load(path)
 
     def vectors(self, name: str, count: int, kind: type[np.floating] = np.float16) -> npt.NDArray[Any]:
@@ -124,7 +128,7 @@ class Inputs:
                 out[table.column("entity").to_numpy()] = flat.reshape(-1, width)
             out.flush()
 
-        path = node_file(digest_json([name, self.fingerprints[name], "vectors", count]), ".npy", build)
+        path = node_file(digest_json([name, self._content(name), "vectors", count]), ".npy", build)
         return _load(path)
 
     def scattered(self, phase: int, bucket: int) -> pa.Table:

@@ -18,8 +18,15 @@ def stage_line(outcome: Outcome, cell: Cell) -> None:
     rows = f"{outcome.rows:,} rows" if outcome.rows else ""
     counts = ", ".join(f"{k} {v:,}" for k, v in sorted(outcome.statuses.items()))
     memory = "" if outcome.skipped else f"{outcome.peak_mib:,.0f} MiB"
+    counts = "; ".join(filter(None, (counts, notes_line(outcome.notes))))
     line = f"{outcome.artifact:<16} {rows:>15} {what:>9} {memory:>10}  {cell.name:<20} {counts}"
     print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+def notes_line(notes: Mapping[str, Any]) -> str:
+    """What a stage counted beside its rows, such as prompts asked and answers from the cache."""
+    told = ((name, count) for name, count in notes.items() if count or name == "asked")
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in told)
 
 
 def cell_line(row: Mapping[str, Any]) -> None:

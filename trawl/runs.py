@@ -15,9 +15,11 @@ from typing import Any
 from trawl.config import Config, flat
 from trawl.environment import commit
 from trawl.errors import AskedWrongly, ConfigError, RunNameTaken, StoreError
+from trawl.sections_http import Http
 from trawl.stage import Outcome
 from trawl.store import INDEX, Store
 
+_WHERE = frozenset(f"http.{key}" for key in Http.WHERE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -100,9 +102,11 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool =
         raise RunNameTaken(f"{name!r} in {store.uri} is a {'run' if study else 'study'}; give another --name")
     if old and old["recipe_digest"] != cfg.digest(study) and not _without_trace(run, old):
         mine, theirs = flat(cfg.model_dump(mode="json")), flat(old["recipe"])
-        without = ("resources.",) if study else ("resources.", "search.")
+        without = ("resources.", "retry.") if study else ("resources.", "retry.", "search.")
         differ = sorted(
-            k for k in mine.keys() | theirs.keys() if not k.startswith(without) and mine.get(k) != theirs.get(k)
+            k
+            for k in mine.keys() | theirs.keys()
+            if not k.startswith(without) and k not in _WHERE and mine.get(k) != theirs.get(k)
         )
         key = differ[0] if differ else "the format of recipes"
         raise RunNameTaken(

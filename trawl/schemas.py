@@ -67,6 +67,8 @@ _ANSWERS: dict[str, pa.DataType] = {
     "engine": pa.string(),
     "digest": pa.string(),  # of the prompt; null where no prompt was made
 }
+# Which look at the user's behaviour an answer was made for; an earlier one may serve (refresh.user).
+_USER_ANSWERS: dict[str, pa.DataType] = {**_ANSWERS, "cutoff": INDEX}  # the prompt's; null where no prompt was made
 _EMBEDDINGS: dict[str, pa.DataType] = {
     "entity": INDEX,
     "vector": pa.list_(pa.float16()),  # the length is the encoder's; one length per artifact
@@ -168,12 +170,13 @@ CONTRACTS: dict[str, Contract] = {
             _contract(
                 name,
                 "entity",
-                _ANSWERS,
-                nullable=frozenset({"text", "reason", "digest"}),
+                columns,
+                version=version,
+                nullable=frozenset({"text", "reason", "digest", "cutoff"}),
                 status="status",
                 values={"status": STATUSES},
             )
-            for name in ("item_answers", "user_answers")
+            for name, columns, version in (("item_answers", _ANSWERS, 1), ("user_answers", _USER_ANSWERS, 2))
         ),
         _contract("item_embeddings", "entity", _EMBEDDINGS),
         _contract("user_embeddings", "entity", _EMBEDDINGS),

@@ -79,9 +79,15 @@ class Extraction(Section):
     family: Literal["trawl", "kellmrec", "kar"] = "trawl"  # whose prompts: see extraction/families.py
     history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
     domain: str = "movies"  # the key factors: a shipped list, or the path or URI of a .toml file of your own
-    engine: Literal["extractive", "vllm"] = "extractive"
-    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub
-    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest
+    # or an engine of your own as "package.module:Class", which has to be on the workers' path
+    engine: Literal["extractive", "vllm", "http"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
+        "extractive"
+    )
+    model: str = ""  # vllm: a folder with the model, or a name on the Hugging Face hub; http: its name at the endpoint
+    revision: str = ""  # vllm: a commit or tag of the hub; empty: the newest; http: any word, changed with the model
+    # http: a folder with the model's tokenizer.json, or a name (or name@revision) on the hub, to count tokens with;
+    # empty: pieces of words are counted, which gives more than the model's tokenizer does for nearly every text
+    tokenizer: str = ""
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"  # vllm: of weights; model: as its config says
     chat_template: bool = True  # vllm: put the prompt into the model's chat template, where it has one
     lora: str = ""  # vllm: a LoRA adapter of the model, a folder or a name on the hub
@@ -102,6 +108,34 @@ class Extraction(Section):
         if self.family == "kar" and "given" in (self.source, self.shuffle_of if self.source == "shuffled" else ""):
             raise ValueError("extraction.family = kar reads no text from outside: set extraction.source to extracted")
         return self
+
+
+class RefreshUser(Section):
+    """How long a user's earlier answer serves (R 4.5)."""
+
+    min_new: Annotated[int, Field(ge=0)] = 0  # so many interactions after it ask anew; 0: each prompt is today's
+    max_age_days: NotNegative = 0.0  # and so many days between what it has seen last and today's last; 0: no limit
+
+
+class Refresh(Section):
+    """Which answers of an earlier run serve in place of new ones."""
+
+    base: str = ""  # the run, or its folder or its user_answers as path or URI; empty: nothing serves
+    user: RefreshUser = RefreshUser()
+
+
+class Again(Section):
+    """Answers of these statuses count only when they were made in this generation or later."""
+
+    generation: Annotated[int, Field(ge=0)] = 0  # seconds since 1970; 0: whatever was answered counts
+    statuses: tuple[str, ...] = ()
+
+
+class Retry(Section):
+    """What `trawl retry` asked again. It stands in the recipe that a run keeps, and is no part of a run's identity."""
+
+    item: Again = Again()
+    user: Again = Again()
 
 
 class Encoding(Section):
@@ -239,6 +273,7 @@ class Resources(Section):
     parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
+    answer_cache: str = ""  # path or URI whose cache/answers holds the answers; empty: the store
     threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker
     engines: Annotated[int, Field(ge=1)] = 1  # vllm: engine actors side by side, each with a copy of the model
     engine_rows: Annotated[int, Field(ge=1)] = 64  # vllm: prompts per batch; an engine works on eight batches at a time

@@ -87,6 +87,8 @@ class Stage:
     folder: Callable[[Inputs, Config, Path], dict[str, Any]] | None = None  # fills a folder instead of a table
     covers: str | None = None  # an index table: each of its indexes appears here, none other
     check: Callable[[Sequence[Part], Config], None] | None = None
+    verify: Callable[[Sequence[Part], Inputs, Config], None] | None = None  # the same, with what the tasks left
+    notes: Callable[[Inputs, Config], dict[str, Any]] | None = None  # of a table, for the manifest
     side: Callable[[pa.Table], bytes] | None = None  # a second file beside each part
     side_suffix: str = ""
     heavy: bool = False  # the worker loads a model or engine: long-lived actors instead of tasks
@@ -146,6 +148,7 @@ class Outcome:
     peak_mib: float
     skipped: bool
     statuses: Mapping[str, int]
+    notes: Mapping[str, Any] = field(default_factory=dict)  # of a table
 
 
 def fingerprint(stage: Stage, cfg: Config, inputs: Mapping[str, str]) -> str:
@@ -192,7 +195,8 @@ def run_stage(stage: Stage, cfg: Config, store: Store, inputs: Mapping[str, str]
     store.write_text(manifest.to_json(), stage.artifact, mark, MANIFEST)
     for scrap in ("_work", "_parts", "_attempts"):
         store.remove(stage.artifact, mark, scrap)
-    return Outcome(stage.artifact, mark, manifest.rows, manifest.seconds, peak, False, manifest.statuses)
+    told = notes if stage.notes else {}
+    return Outcome(stage.artifact, mark, manifest.rows, manifest.seconds, peak, False, manifest.statuses, told)
 
 
 def _check_contract(stage: Stage, manifest: Manifest) -> None:
@@ -245,14 +249,17 @@ def _run_parts(
         texts = pool.map(lambda t: store.read_text(*home, "_parts", f"{t.name}.json"), tasks)
         parts = tuple(Part(**json.loads(text)) for text in texts)
     checks.complete(stage.artifact, parts, inputs.parts(stage.covers) if stage.covers else None)
-    if stage.check:
+    if stage.check or stage.verify:
         try:
-            stage.check(parts, cfg)
+            if stage.check:
+                stage.check(parts, cfg)
+            if stage.verify:
+                stage.verify(parts, inputs, cfg)
         except TooManyFailures:  # what failed is made again by the next run, not read from here
             for scrap in ("_parts", *(f"_work/phase-{n}" for n in range(1, len(phases)))):
                 store.remove(*home, scrap)
             raise
-    return parts, {}, peak
+    return parts, stage.notes(inputs, cfg) if stage.notes else {}, peak
 
 
 def _manifest(

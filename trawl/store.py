@@ -167,13 +167,20 @@ class Store:
     def read_text(self, *names: str) -> str:
         return str(self.read_bytes(*names).to_pybytes(), "utf-8")
 
-    def open_file(self, *names: str) -> pa.NativeFile:
-        """A file opened for reading pieces of it. Raises ArtifactError when there is none."""
+    def find_file(self, *names: str) -> pa.NativeFile | None:
+        """A file opened for reading pieces of it, or None when there is no such file."""
         with self._told("reading", names):
             try:
                 return self.fs.open_input_file(self.path(*names))
             except FileNotFoundError:
-                raise ArtifactError(f"{self.where(*names)}: missing; run the stage that makes it again") from None
+                return None
+
+    def open_file(self, *names: str) -> pa.NativeFile:
+        """A file opened for reading pieces of it. Raises ArtifactError when there is none."""
+        found = self.find_file(*names)
+        if found is None:
+            raise ArtifactError(f"{self.where(*names)}: missing; run the stage that makes it again")
+        return found
 
     def write_bytes(self, data: bytes | memoryview | pa.Buffer, *names: str) -> None:
         """Write a file atomically: a temporary name and a rename over the target, or one put into an object store."""

@@ -24,7 +24,7 @@ from trawl.config import Config, flat
 from trawl.errors import AskedWrongly, ConfigError, EngineDied, Failed, InputError
 
 _FILES = ("data.path", "linking.entities", "linking.truth", "extraction.given")  # raw inputs, by path
-_MODELS = ("extraction.model", "encoding.model")  # a path or a name of the hub
+_MODELS = ("extraction.model", "extraction.tokenizer", "encoding.model")  # a path or a name of the hub
 _STOPPED = 130  # exit code of what was interrupted
 _ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
@@ -92,6 +92,7 @@ def prepare(asked: Request, folder: Path | None = None) -> Submission:
     _check_store(asked.store)
     _check_paths(cfg)
     pairs = _pairs(asked.env)
+    _check_key(cfg, pairs)
     folder = folder or Path(tempfile.mkdtemp(prefix="trawl-submit-"))
     recipe = working_dir.fill(folder, asked.recipe, asked.code)
     words = ["python", "-m", module, recipe, "--store", asked.store, "--name", run]
@@ -160,6 +161,16 @@ def _check_paths(cfg: Config) -> None:
         given = isinstance(value, str) and value != "" and "://" not in value and not value.startswith("/")
         if given and (known in _FILES or (known in _MODELS and Path(value).expanduser().exists())):
             raise InputError(f"{key} = {value}: a job runs elsewhere; give an absolute path that all nodes see")
+
+
+def _check_key(cfg: Config, pairs: Mapping[str, str]) -> None:
+    """What travels with a job stands in its description, which the dashboard shows to everyone."""
+    keys = {v for k, v in flat(cfg.model_dump(mode="json")).items() if f".{k}".endswith(".http.api_key_env")}
+    for name in sorted(keys & pairs.keys()):
+        raise AskedWrongly(
+            f"--env {name}: the key of http.api_key_env would stand in the job's description; set the "
+            "variable on the cluster's nodes, for example from a Kubernetes secret"
+        )
 
 
 def _pairs(env: Sequence[str]) -> dict[str, str]:

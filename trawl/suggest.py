@@ -62,7 +62,7 @@ def suggest(cfg: Config, store: Store, executor: Executor, items: int = _ITEMS) 
     pipeline.run(plan, store, executor, lambda outcome: None)
     samples = executor.call(sampled, store, dict(plan.fingerprints), items)
     domain = load_domain(cfg.extraction.domain)
-    engine = make_engine(cfg.extraction.engine, Settings(domain.factors, cfg.extraction))
+    engine = make_engine(cfg.extraction.engine, Settings(domain.factors, cfg.extraction, cfg.http))
     most = min(_ANSWER_TOKENS, cfg.extraction.max_prompt_tokens // 2)
     room = cfg.extraction.max_prompt_tokens - most
     request = suggestion_request(samples, domain.words, engine, room, most)

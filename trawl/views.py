@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from trawl import schemas
 from trawl.config import flat
 from trawl.errors import ArtifactError, AskedWrongly
+from trawl.extraction.cache import HELD, AnswerCache
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import INDEX, Manifest, Store
@@ -204,7 +205,7 @@ def gc(store: Store, keep_runs: int, dry: bool = False) -> list[str]:
     """Remove all but the newest runs, and every artifact that neither those nor a pointer names.
 
     Temporary files of writers that were killed go after a day. Returns what was (or with `dry` would be) removed. The
-    answer cache stays: it is what was paid for.
+    answers in the cache stay, they are what was paid for; their segments are merged, in other caches of those runs too.
     """
     records = [(name, Run(store, name).read("run.json")) for name in store.names("runs") if name != INDEX]
     records = sorted((r for r in records if r[1]), key=lambda r: (r[1]["created"], r[0]), reverse=True)
@@ -216,7 +217,13 @@ def gc(store: Store, keep_runs: int, dry: bool = False) -> list[str]:
     doomed: list[tuple[str, ...]] = [("runs", name) for name, _ in records[keep_runs:]]
     doomed += [key for key in store.artifacts() if key not in kept]
     doomed += [names for names in store.scraps(_SCRAP_SECONDS) if names[:2] not in doomed]
+    recipes = [record["recipe"] for _, record in records[:keep_runs]]
+    held = {str(side["generation"]) for recipe in recipes for side in recipe.get("retry", {}).values()}
+    doomed += [(*HELD, name) for name in store.names(*HELD) if name not in held]
     if not dry:
         for key in doomed:
             store.remove(*key)
+        others = {recipe["resources"].get("answer_cache", "") for recipe in recipes} - {""}
+        for cache in (store, *map(Store, sorted(others))):
+            AnswerCache(cache).compact()
     return ["/".join(key) for key in doomed]

@@ -14,6 +14,8 @@ from trawl.store import digest_json
 
 _COUNTS = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
 MODEL, ADAPTER = "config.json", "adapter_config.json"  # the file that a folder of the kind must hold
+TOKENIZER = "tokenizer.json"
+_READS = ("tokenizer", "special_tokens", "added_tokens", "chat_template", "vocab", "merges")  # a tokenizer's files
 _BESIDE = ("README", "LICENSE", "data_config", "train_script")  # what lies in such folders and changes no vector
 
 
@@ -41,6 +43,8 @@ def _folder_digest(key: str, folder: Path, config: str) -> str:
     files = sorted(p for p in folder.iterdir() if p.suffix in _COUNTS and not p.name.startswith(_BESIDE))
     if not (folder / config).is_file():
         raise ConfigError(f"{key} = {folder}: no model in this folder ({config} is missing)")
+    if config == TOKENIZER:
+        return digest_json([[p.name, file_digest(p)] for p in files if p.name.startswith(_READS)])
     if not any(p.suffix == ".safetensors" for p in files):
         raise ConfigError(
             f"{key} = {folder}: no weights as safetensors there; other formats may run code and are refused"

@@ -12,6 +12,7 @@ import pyarrow as pa
 from trawl import checks, schemas
 from trawl.environment import peak_mib
 from trawl.errors import ArtifactError, EngineDied
+from trawl.inputs import Inputs
 from trawl.stage import Job, Task
 from trawl.store import Part, Store, digest_bytes
 
@@ -21,7 +22,7 @@ _ATTEMPTS = 3  # times that a task may take its worker down before the run gives
 def run_task(job: Job, task: Task) -> dict[str, Any]:
     """Run one task in this process and leave its result, whole, in the store. Called by executors, in workers."""
     store, home = job.inputs.store, (job.stage.artifact, job.fingerprint)
-    label = f"{'part' if job.phase is None else f'phase-{job.phase}'}-{task.name}"
+    label = _label(job.phase, task)
     _count_attempt(store, home, label)
     worker = _worker(job)
     if job.phase is None:
@@ -30,6 +31,15 @@ def run_task(job: Job, task: Task) -> dict[str, Any]:
         _finish_scatter(job, task, worker(task))
     store.remove_file(*home, "_attempts", label)
     return {"task": task.name, "peak_mib": peak_mib()}
+
+
+def _label(phase: int | None, task: Task) -> str:
+    return f"{'part' if phase is None else f'phase-{phase}'}-{task.name}"
+
+
+def forgive(inputs: Inputs, phase: int | None, task: Task) -> None:
+    """Count a task's attempts anew: its worker knows what it died of and goes around it."""
+    inputs.store.write_text("0", *inputs.work[:2], "_attempts", _label(phase, task))
 
 
 def _count_attempt(store: Store, home: tuple[str, str], label: str) -> None:
@@ -47,7 +57,7 @@ _WORKERS: dict[tuple[Any, ...], Any] = {}
 
 def _worker(job: Job) -> Any:
     """The worker object of a job, built once per process; the one before it is let go."""
-    key = (job.inputs.store.where(), *job.key)
+    key = (job.inputs.store.where(), *job.key, job.cfg.model_dump_json())  # what is not hashed counts here too
     if key not in _WORKERS:
         _WORKERS.clear()
         make = job.stage.worker if job.exchange is None else job.exchange.worker

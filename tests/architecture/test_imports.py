@@ -13,6 +13,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 ORDER = [
     {"pace", "errors", "digests"},
     {"schemas", "sections", "filesystems"},
+    {"sections_http"},
     {"config"},
     {"recipes", "store"},
     {"raw"},
@@ -24,7 +25,7 @@ ORDER = [
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit", "suggest"},
-    {"served"},
+    {"served", "retrying"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -163,8 +163,8 @@ def around(side: str, job: Job, tasks: list[Task], to: Path) -> dict[str, float]
     empty = Job(job.stage, 1, Inputs(Store(f"{to}/empty"), {}, {}, job.inputs.work), job.cfg, job.fingerprint)
     numbers = [pa.table({"number": [task.number]}) for task in tasks]
     spent: dict[str, float] = {}
-    cache = feeding.AnswerCache
-    feeding.AnswerCache = lambda store: cache(empty.inputs.store)  # type: ignore[assignment,misc,return-value]
+    cache = feeding.answer_cache
+    feeding.answer_cache = lambda inputs, cfg: cache(empty.inputs, cfg)
     try:
         with timed(spent, "finding"):
             for batch in numbers:
@@ -180,7 +180,7 @@ def around(side: str, job: Job, tasks: list[Task], to: Path) -> dict[str, float]
             for start in range(0, len(done), size):
                 feeding._keep(pa.table({feeding._ROW: pa.array(done[start : start + size])}), empty, "bench/1")
     finally:
-        feeding.AnswerCache = cache  # type: ignore[misc]
+        feeding.answer_cache = cache
         prefixes.forget(job.inputs)
     return spent
 

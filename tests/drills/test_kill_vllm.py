@@ -1,6 +1,7 @@
 """vLLM's engine process killed, once and by the same prompt each time; the driver killed and its engine with it."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import small
 sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
 from tiny_model import make_tiny_qwen2
 
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import HOME, AnswerCache
+from trawl.extraction.segments import Segment, read
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import Store
@@ -101,8 +103,8 @@ def until(what: Callable[[], Any], process: subprocess.Popen[str] | None = None,
     return found
 
 
-def segments(store: Store) -> list[tuple[str, str]]:
-    return [(b, n) for b in AnswerCache(store).buckets() for n in store.names("cache", "answers", b)]
+def segments(store: Store) -> list[Segment]:
+    return AnswerCache(store).segments()
 
 
 def answers(store: Store) -> list[dict[str, Any]]:
@@ -152,7 +154,7 @@ def test_a_prompt_that_kills_its_engine_each_time_is_a_failed_row(tmp_path: Path
     rows = {row["digest"]: row for row in answers(store)}
     assert len(killed) == 3
     assert {digest for digest, row in rows.items() if row["status"] != "ok"} == {victim}
-    assert "only this prompt" in rows[victim]["reason"]
+    assert rows[victim]["reason"].startswith("engine_death: ")
 
 
 def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path: Path, model: Path) -> None:
@@ -163,12 +165,48 @@ def test_a_killed_driver_takes_its_engine_along_and_asks_only_the_rest(tmp_path:
         assert left
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in left))
-        before = {s: store.size("cache", "answers", *s) for s in segments(store)}
+        before = set(segments(store))
     with started(command(tmp_path, model)) as process:
         ended(process)
     rows = answers(store)
     assert {row["status"] for row in rows} == {"ok"}
-    after = {s: store.size("cache", "answers", *s) for s in segments(store)}
-    assert before.items() <= after.items()
-    kept = pa.concat_tables([AnswerCache(store)._read(*segment) for segment in after])
+    after = set(segments(store))
+    assert before <= after
+    kept = pa.concat_tables([read(store, HOME, segment, "", "g") for segment in after])
     assert sorted(kept.column("digest").to_pylist()) == sorted({row["digest"] for row in rows})  # none asked twice
+
+
+def test_killed_three_times_at_random_moments_the_table_is_the_undisturbed_one(tmp_path: Path, model: Path) -> None:
+    """Engine, actor and driver in any order: the same rows as without, nothing that was kept is asked again."""
+    seed = int(os.environ.get("DRILL_SEED") or random.randrange(10**6))
+    print(f"DRILL_SEED={seed}")
+    rng = random.Random(seed)
+    for name in ("calm", "wild"):
+        (tmp_path / name).mkdir()
+    with started(command(tmp_path / "calm", model)) as process:
+        ended(process)
+    left, store = ["engine", "actor", "driver"], Store(str(tmp_path / "wild" / "store"))
+    rng.shuffle(left)
+    while left:
+        with started(command(tmp_path / "wild", model)) as process:
+            while left:
+                before = len(segments(store))
+                (engine, *_) = until(lambda: engines(process.pid), process)
+                until(lambda: len(segments(store)) > before + rng.randrange(8), process)  # noqa: B023
+                what = left.pop(0)
+                victim = {"engine": engine.pid, "actor": engine.ppid(), "driver": process.pid}[what]
+                os.kill(victim, signal.SIGKILL)
+                until(lambda: not engine.is_running() or engine.status() == "zombie")  # noqa: B023
+                if what == "driver":
+                    break
+            else:
+                ended(process)
+    with started(command(tmp_path / "wild", model)) as process:
+        ended(process)
+    calm, wild = (
+        [{k: v for k, v in row.items() if k not in ("attempts", "seconds")} for row in answers(Store(str(where)))]
+        for where in (tmp_path / "calm" / "store", tmp_path / "wild" / "store")
+    )
+    assert wild == calm
+    kept = pa.concat_tables([read(store, HOME, segment, "", "g") for segment in segments(store)])
+    assert sorted(kept.column("digest").to_pylist()) == sorted(row["digest"] for row in wild)

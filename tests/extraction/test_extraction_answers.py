@@ -1,15 +1,10 @@
-"""What becomes of a reply; the failure limit; the cache with several writers."""
+"""What becomes of a reply; the failure limit."""
 
-from pathlib import Path
-
-import pyarrow as pa
 import pytest
 
 from trawl.errors import TooManyFailures
-from trawl.extraction.answers import ANSWER, answer_row, check_failures, judge
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.answers import answer_row, check_failures, judge
 from trawl.extraction.engines import Reply
-from trawl.store import Store
 
 
 @pytest.mark.parametrize(
@@ -43,19 +38,13 @@ def test_the_limit_counts_only_entities_with_a_prompt() -> None:
     check_failures("item_answers", {"ok": 1, "empty": 1}, ("failed",), 0.0)
 
 
-def _rows(**texts: str) -> pa.Table:
-    return pa.Table.from_pylist([answer_row(d, Reply(t), "e/1", 0.0, 1) for d, t in texts.items()], schema=ANSWER)
-
-
-def test_two_writers_and_compaction_leave_one_answer_per_digest(tmp_path: Path) -> None:
-    cache = AnswerCache(Store(str(tmp_path)))
-    cache.append(_rows(aa01="one", ab02="two"))
-    cache.append(_rows(aa01="late", aa03="three"))
-    found = cache.lookup(["aa01", "aa03", "ab02", "ff00", "aa99"])
-    before = dict(zip(found.column("digest").to_pylist(), found.column("text").to_pylist(), strict=True))
-    assert before.keys() == {"aa01", "aa03", "ab02"}
-    assert before["aa01"] in ("one", "late")
-    assert cache.compact("aa") == 2
-    assert len(cache.store.names("cache", "answers", "aa")) == 1
-    assert cache.lookup(["aa01", "aa03", "ab02"]).equals(found)
-    assert cache.lookup([]).num_rows == 0
+def test_the_commonest_reasons_are_named_with_an_example() -> None:
+    why = [
+        {"count": 7, "status": "failed", "reason": "HTTP 429:\n slow down", "entity": 3, "digest": "ab12"},
+        {"count": 2, "status": "too_long", "reason": "9,000 tokens", "entity": 4, "digest": "cd34"},
+    ]
+    with pytest.raises(TooManyFailures) as found:
+        check_failures("item_answers", {"ok": 1, "failed": 7, "too_long": 2}, ("failed", "too_long"), 0.1, why)
+    line = str(found.value)
+    assert "7 x failed: HTTP 429: slow down (as entity 3, prompt ab12); 2 x too_long: 9,000 tokens" in line
+    assert "\n" not in line

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from extraction_world import RATINGS, TEXTS, CountingEngine, base, config, rows, run, whole, with_knowledge
 
+from trawl.config import Config
 from trawl.errors import ArtifactError, EngineDied, InputError, TooManyFailures
 from trawl.extraction import engines
 from trawl.extraction.cache import AnswerCache
@@ -61,12 +62,15 @@ def test_a_second_run_asks_nothing_and_a_changed_text_asks_its_item_and_users(
     marks = base(store)
     first = run(store, with_knowledge(store, marks, TEXTS), config())
     assert len(engine.asked) == first["item_prompts"].rows + first["user_prompts"].rows == 11 + 8
+    assert first["item_answers"].notes == {"asked": 11, "from_cache": 0, "not_sent": 0}
     engine.asked.clear()
     again = run(store, with_knowledge(store, marks, TEXTS), config(user_items=3, failure_limit=0.5))
     assert all(outcome.skipped for outcome in again.values())
     changed = run(store, with_knowledge(store, marks, {**TEXTS, 4: "Another text."}), config())
     cite = [r["entity"] for r in rows(store, changed, "user_prompts") if 4 in r["items"]]
     assert len(engine.asked) == 1 + len(cite)
+    assert changed["item_answers"].notes == {"asked": 1, "from_cache": 10, "not_sent": 0}
+    assert changed["user_answers"].notes == {"asked": len(cite), "from_cache": 8 - len(cite), "not_sent": 0}
     assert all("Another text." in request.prompt for request in engine.asked)
     before = {r["entity"]: r["text"] for r in rows(store, first, "user_answers")}
     after = {r["entity"]: r["text"] for r in rows(store, changed, "user_answers")}
@@ -86,12 +90,28 @@ def test_after_a_crash_only_the_missing_are_asked(store: Store, engine: Counting
     assert len(engine.asked) == 11 - 6
     assert not kept & {request.digest for request in engine.asked}
     assert done["item_answers"].statuses == {"ok": 11, "no_text": 1}
+    assert done["item_answers"].notes["asked"] == 11  # what the try before it asked was for this table
+
+
+def test_another_store_asks_nothing_that_a_shared_cache_holds(store: Store, engine: CountingEngine) -> None:
+    """Two stores name one cache; one of them is where it lies."""
+    shared = {"answer_cache": store.root, "batch_rows": 2}
+    first = run(store, with_knowledge(store, base(store), TEXTS), config())
+    engine.asked.clear()
+    other = Store(f"{store.root}-2")
+    cfg = Config.build(config().model_dump() | {"resources": config().resources.model_dump() | shared})
+    done = run(other, with_knowledge(other, base(other), {**TEXTS, 4: "Another text."}), cfg)
+    assert done["item_answers"].notes == {"asked": 1, "from_cache": 10, "not_sent": 0}
+    assert not other.exists("cache", "answers")
+    back = run(store, with_knowledge(store, base(store), {**TEXTS, 4: "Another text."}), config())
+    assert back["item_answers"].notes["asked"] == 0
+    assert back["item_answers"].fingerprint == done["item_answers"].fingerprint != first["item_answers"].fingerprint
 
 
 def test_a_row_that_fails_is_a_row_and_is_asked_again(store: Store, engine: CountingEngine) -> None:
     marks = with_knowledge(store, base(store), TEXTS)
     engine.poison = "Writer7"
-    with pytest.raises(TooManyFailures, match=r"failed 1.*limit is 5"):
+    with pytest.raises(TooManyFailures, match=r"failed 1.*limit is 5.*1 x failed: ValueError: cannot .*as entity 7"):
         run(store, marks, config(), "item_texts", "item_prompts", "item_answers")
     done = run(store, marks, config(failure_limit=0.2), "item_texts", "item_prompts", "item_answers")
     failed = [r for r in rows(store, done, "item_answers") if r["status"] == "failed"]
@@ -137,7 +157,7 @@ def test_raw_is_the_texts_themselves(store: Store, engine: CountingEngine) -> No
     users = {r["entity"]: r for r in rows(store, done, "user_answers")}
     assert users[3]["text"] == f"{TEXTS[4]}\n\n{TEXTS[6]}"
     assert users[3]["engine"] == "copy/1"
-    assert not AnswerCache(store).buckets()
+    assert not AnswerCache(store).segments()
 
 
 def test_given_texts_by_raw_id(store: Store, tmp_path: Path) -> None:
@@ -222,8 +242,7 @@ def test_long_texts_are_cut_and_the_cut_is_told(store: Store, engine: CountingEn
 def test_a_broken_segment_is_named(store: Store, engine: CountingEngine) -> None:
     marks = with_knowledge(store, base(store), TEXTS)
     run(store, marks, config(), "item_texts", "item_prompts", "item_answers")
-    bucket = AnswerCache(store).buckets()[0]
-    name = store.names("cache", "answers", bucket)[0]
-    store.write_text("not parquet", "cache", "answers", bucket, name)
+    name = AnswerCache(store).segments()[0].name
+    store.write_text("not parquet", "cache", "answers", name)
     with pytest.raises(ArtifactError, match=name):
         run(store, marks, config(failures=("failed",), source="shuffled"))

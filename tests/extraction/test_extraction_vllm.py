@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from extraction_world import ALL, TEXTS, base, config, with_knowledge
+from scripted_endpoint import Act, refused, said, serving
 from tiny_model import ANSWER, make_tiny_qwen2
 
 from trawl.config import Config
@@ -88,7 +89,24 @@ def extractive(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made
 
 
-@pytest.fixture(params=["extractive", "vllm"])
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """An endpoint that refuses one prompt and counts no tokens."""
+    store = Store(str(tmp_path_factory.mktemp("http")))
+
+    def script(body: dict[str, Any], before: int) -> Act:
+        refuses = f"Writer{SWOLLEN}." in body["messages"][0]["content"]
+        return refused(400, "not this one") if refuses else said(usage={})
+
+    with serving(script) as endpoint:
+        cfg = config(model="m", max_prompt_tokens=1024, max_answer_tokens=64, failure_limit=0.2)
+        cfg = cfg.override("extraction.engine=http", f"http.base_url={endpoint.url}", "http.api_key_env=")
+        made = Made(store, with_knowledge(store, base(store), WORLD), cfg, Inline(), {})
+        made.outcomes = stages(made, cfg, *ALL[:3])
+        yield made
+
+
+@pytest.fixture(params=["extractive", "vllm", "http"])
 def made(request: pytest.FixtureRequest) -> Made:
     found: Made = request.getfixturevalue(request.param)
     return found
@@ -142,6 +160,7 @@ def test_a_known_answer_is_not_asked_again(made: Made, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(feeding, "_processor", refuse)
     monkeypatch.setattr("trawl.extraction.engines.extractive.ExtractiveEngine.answer", refuse)
+    monkeypatch.setattr("trawl.extraction.engines.http.HttpEngine.answer", refuse)
     failed = made.outcomes["item_answers"].statuses.get("failed", 0)
     mixed = made.cfg.override("extraction.source=shuffled")
     if not failed:

@@ -113,7 +113,7 @@ def test_a_row_that_kills_is_found_and_the_others_are_answered(marks: Marks) -> 
         answers(made(marks), rows(*batch))
     out = answers(made(marks), rows(*batch))
     assert Worker.calls == [[*batch], [*batch], ["a"], ["kills"], ["a"], ["b"]]
-    assert "only this prompt" in out["kills"]["error"]
+    assert out["kills"]["error"].startswith("engine_death: ")
     assert (out["a"]["text"], out["b"]["text"], out["a"]["attempts"]) == ("about a", "about b", 4)
     assert [name for name in marks.store.names(*marks.home) if name.startswith("batch-")] == []
 

@@ -125,6 +125,13 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     assert not (tmp_path / "sent").exists()
 
 
+@pytest.mark.parametrize("setting", ["http.api_key_env=MY_KEY", "experiment.arms.a.http.api_key_env=MY_KEY"])
+def test_a_key_does_not_travel_in_a_jobs_description(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(AskedWrongly, match=r"--env MY_KEY: .*on the cluster's nodes") as caught:
+        prepared(tmp_path, settings=[setting], env=["MY_KEY=planted-key"])
+    assert "planted-key" not in str(caught.value)
+
+
 def test_a_model_is_a_name_of_the_hub_unless_a_folder_here_bears_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from trawl.schemas import CONTRACTS
 
 OK, TRUNCATED, EMPTY, REPETITIVE = "ok", "truncated", "empty", "repetitive"
 REFUSED, TOO_LONG, FAILED, NO_TEXT = "refused", "too_long", "failed", "no_text"
+ENGINE_DEATH = "engine_death"  # the reason of a failed row that took its engine down begins so
 SKIPPED = "skipped"  # not asked, as the recipe wants it
 
 ANSWER = pa.schema([f for f in CONTRACTS["item_answers"].schema if f.name != "entity"])  # a row of the cache
@@ -25,7 +26,7 @@ _LOOP_WORDS, _LOOP_SHARE = 40, 0.5
 def judge(reply: Reply) -> tuple[str, str | None]:
     """(status, reason) of a reply."""
     if reply.error:
-        return FAILED, reply.error
+        return reply.status, reply.error
     if not reply.text.strip():
         return EMPTY, "the engine answered nothing"
     if reply.verbatim:
@@ -73,10 +74,17 @@ def no_text_rows(count: int) -> pa.Table:
     return pa.table({f.name: pa.repeat(pa.scalar(row.get(f.name), f.type), count) for f in ANSWER}, schema=ANSWER)
 
 
-def check_failures(artifact: str, counts: Mapping[str, int], failures: Sequence[str], limit: float) -> None:
+def check_failures(
+    artifact: str,
+    counts: Mapping[str, int],
+    failures: Sequence[str],
+    limit: float,
+    reasons: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Raises TooManyFailures when the failing share of the prompts is above the limit.
 
     Skipped ones were not asked: they count among the prompts only where they count as failures.
+    `reasons`: count, status, reason, entity and digest of an example, the commonest first.
     """
     prompts = sum(n for status, n in counts.items() if status != NO_TEXT and (status != SKIPPED or status in failures))
     failed = {status: n for status, n in counts.items() if status in failures and n}
@@ -84,5 +92,15 @@ def check_failures(artifact: str, counts: Mapping[str, int], failures: Sequence[
         common = ", ".join(f"{status} {n}" for status, n in sorted(failed.items(), key=lambda c: (-c[1], c[0])))
         raise TooManyFailures(
             f"{artifact}: {sum(failed.values())} of {prompts} prompts failed ({common}), the limit is {limit:.1%}; "
-            "nothing was published; mend the cause or raise extraction.failure_limit"
+            f"{_commonest(reasons)}nothing was published; mend the cause or raise extraction.failure_limit"
         )
+
+
+def _commonest(reasons: Sequence[Mapping[str, Any]]) -> str:
+    """The three commonest reasons, each with an example."""
+    told = [
+        f"{r['count']} x {r['status']}: {' '.join((r['reason'] or 'no reason').split())[:200]} "
+        f"(as entity {r['entity']}, prompt {r['digest']})"
+        for r in reasons[:3]
+    ]
+    return f"the commonest reasons: {'; '.join(told)}; " if told else ""

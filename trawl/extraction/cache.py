@@ -1,84 +1,218 @@
-"""The answer cache: what an engine has answered, by prompt digest, shared by all runs and recipes of a store.
+"""The answer cache: what an engine has answered, by prompt digest; runs, recipes and stores that name it share it.
 
-    <store>/cache/answers/<first two hex digits of the digest>/<segment>.parquet
-
-Segments are immutable, written whole and under names of their own, so any number of writers may append at once. When a
-digest stands in several segments, the one of the first segment name holds: every reader sees the same.
+`resources.answer_cache` names where it is, any path or URI; without it, it is `cache/answers` of the store. Segments
+(see `segments`) are immutable and have names of their own, so any number of writers may append at once and nobody
+locks anything. Merging writes new segments first, then a record of those that they replace, and removes these only when
+the record is older than any reader takes between its listing and its last file; so a reader never misses an answer, on
+an object store neither. When a digest stands in several segments, the highest generation holds (`trawl retry` begins
+one), and of one generation the earliest: every reader sees the same, before and after merging.
 """
 
-import uuid
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import ceil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from trawl.errors import ArtifactError
+from trawl.config import Config
+from trawl.errors import StoreError
+from trawl.extraction import segments
 from trawl.extraction.answers import ANSWER
-from trawl.store import Store
+from trawl.extraction.segments import KEPT, MERGED, PREFIX, Segment
+from trawl.inputs import Inputs
+from trawl.sections import Again
+from trawl.store import Store, digest_bytes
 
-_HOME = ("cache", "answers")
-_SUFFIX = ".parquet"
+HOME, HELD = ("cache", "answers"), ("cache", "held")
+_SMALL, _LARGE = 16_384, 65_536  # rows of segments that are merged, and of what they are merged into
+_MANY = 1024  # small segments that a reader puts up with
+_DEEP = 16  # wide segments that may lie over each other before they are cut by digest
+_GRACE = 900.0  # seconds from a merge to the removal of what it replaced
+_LOCKED = 600.0  # seconds that another's merge is waited for; it may have died
+_TRIES = 20
+_AT_ONCE = 8
 
 
 class AnswerCache:
-    """Answers in a store, in the shared folder or one of their own."""
+    """Answers below one folder of a store."""
 
-    def __init__(self, store: Store, home: tuple[str, ...] = _HOME) -> None:
-        self.store, self.home = store, home
+    def __init__(
+        self,
+        store: Store,
+        home: tuple[str, ...] = HOME,
+        *,
+        origin: str = "",
+        again: Again | None = None,
+        held: "AnswerCache | None" = None,
+        listed: "AnswerCache | None" = None,
+    ) -> None:
+        """`origin`: what asks, kept with each answer that it appends. `again`: answers that do not count any more.
+
+        `held`: rows that are not asked again although they are no answers. `listed`: rows whose answers do not count
+        any more whatever their status is here.
+        """
+        self.store, self.home, self.origin = store, home, origin
+        self.again, self.held, self.listed = again or Again(), held, listed
 
     def lookup(self, digests: Iterable[str]) -> pa.Table:
-        """Rows (schema ANSWER, sorted by digest) of those digests that are known. Raises ArtifactError."""
-        wanted: dict[str, list[str]] = {}
-        for digest in digests:
-            wanted.setdefault(digest[:2], []).append(digest)
-        found = [ANSWER.empty_table()]
-        for bucket, mine in sorted(wanted.items()):
-            for name in self._segments(bucket):
-                table = self._read(bucket, name)
-                found.append(table.filter(pc.is_in(table.column("digest"), pa.array(mine, pa.string()))))
-        return _first(pa.concat_tables(found))
+        """Rows (schema ANSWER, sorted by digest) of those digests that are known. Raises ArtifactError, StoreError."""
+        return self.find(digests).select(ANSWER.names)
+
+    def find(self, digests: Iterable[str]) -> pa.Table:
+        """The same with generation, origin and stamp (schema KEPT)."""
+        wanted = pa.array(sorted(set(digests)), pa.string())
+        if not len(wanted):
+            return KEPT.empty_table()
+        low, high = wanted[0].as_py()[:PREFIX], wanted[-1].as_py()[:PREFIX]
+        kept, read = [KEPT.empty_table()], set[str]()
+        for _ in range(_TRIES):
+            left = [s for s in self.segments(low, high) if s.name not in read]
+            if self._merge_small(left):
+                continue
+            complete = True
+            for segment, rows in self._rows(left, low, high):
+                if rows is None:  # merged and removed since it was listed: what holds its rows is in the next listing
+                    complete = False
+                    continue
+                read.add(segment.name)
+                kept.append(rows.filter(pc.is_in(rows.column("digest"), value_set=wanted)))
+            if complete:
+                return self._with_held(wanted, self._counted(segments.best(pa.concat_tables(kept))))
+        raise StoreError(f"{self.store.where(*self.home)}: its segments change faster than they can be read; run again")
 
     def append(self, rows: pa.Table) -> None:
-        """Add answers (schema ANSWER) at once; each bucket's rows become one segment."""
-        rows = rows.cast(ANSWER)
-        bucket_of = pc.utf8_slice_codeunits(rows.column("digest"), 0, 2)
-        for bucket in sorted(set(bucket_of.to_pylist())):
-            mine = rows.filter(pc.equal(bucket_of, bucket))
-            self.store.write_parquet(mine, *self.home, bucket, f"{uuid.uuid4().hex}{_SUFFIX}")
+        """Add answers (schema ANSWER) as one segment, whole or not at all."""
+        if not rows.num_rows:
+            return
+        rows = rows.cast(ANSWER).sort_by("digest")
+        standing = {"generation": self.again.generation, "origin": self.origin, "stamp": segments.stamp()}
+        for name, value in standing.items():
+            rows = rows.append_column(name, pa.repeat(pa.scalar(value, KEPT.field(name).type), rows.num_rows))
+        segments.write(self.store, self.home, rows)
 
-    def compact(self, bucket: str) -> int:
-        """Merge a bucket's segments into one; returns how many there were. Answers appended meanwhile stay."""
-        names = self._segments(bucket)
-        if len(names) > 1:
-            merged = _first(pa.concat_tables([self._read(bucket, name) for name in names]))
-            # It takes the name of the first segment, so that a reader sees each digest from the same row as before.
-            self.store.write_parquet(merged, *self.home, bucket, names[0])
-            for name in names[1:]:
-                self.store.remove(*self.home, bucket, name)
-        return len(names)
+    def segments(self, low: str = "", high: str = "g") -> list[Segment]:
+        """Segments that may hold digests between two prefixes, without those whose rows stand in others by now."""
+        listed = self.store.sizes(*self.home)
+        replaced = self._replaced(listed)
+        if replaced:  # what replaces them was written before the record, but perhaps after it was passed in the listing
+            listed = self.store.sizes(*self.home)
+        found = (segments.parsed(path, size) for path, size in sorted(listed.items()) if path not in replaced)
+        return [s for s in found if s and s.overlaps(low, high)]
 
-    def buckets(self) -> list[str]:
-        return self.store.names(*self.home)
+    def compact(self, deep: bool = True) -> int:
+        """Merge small segments, and with `deep` cut wide ones by digest; returns how many were merged.
 
-    def _segments(self, bucket: str) -> list[str]:
-        return [n for n in self.store.names(*self.home, bucket) if n.endswith(_SUFFIX) and not n.startswith(".")]
+        Holds a hundred megabytes or so, however large the cache is. Several may do it at once: rows that they both
+        wrote are merged the next time.
+        """
+        self.sweep()
+        merged = 0
+        small = [s for s in self.segments() if s.rows < _SMALL]
+        for group in segments.grouped(small, _LARGE):
+            merged += self._rewrite(group) if len(group) > 1 else 0
+        wide = [s for s in self.segments() if s.wide] if deep else []
+        return merged + (self._rewrite(wide) if len(wide) > _DEEP else 0)
 
-    def _read(self, bucket: str, name: str) -> pa.Table:
-        where = self.store.where(*self.home, bucket, name)
+    def sweep(self, grace: float = _GRACE) -> int:
+        """Remove segments that were merged longer ago than `grace` seconds; returns how many."""
+        gone = 0
+        for name in self.store.names(*self.home, MERGED):
+            if name.endswith(".json") and segments.age(name) >= grace:
+                for path in json.loads(self.store.find_text(*self.home, MERGED, name) or "[]"):
+                    self.store.remove_file(*self.home, *path.split("/"))
+                    gone += 1
+                self.store.remove_file(*self.home, MERGED, name)
+        return gone
+
+    def _counted(self, rows: pa.Table) -> pa.Table:
+        """Without answers that are to be asked again."""
+        if not self.again.generation or not rows.num_rows:
+            return rows
+        again = pc.is_in(rows.column("status"), value_set=pa.array(self.again.statuses, pa.string()))
+        if self.listed:
+            due = self.listed.find(rows.column("digest").to_pylist()).column("digest")
+            again = pc.or_(again, pc.is_in(rows.column("digest"), value_set=due))
+        old = pc.less(rows.column("generation"), self.again.generation)
+        return rows.filter(pc.invert(pc.and_(again, old)))
+
+    def _with_held(self, wanted: pa.Array, rows: pa.Table) -> pa.Table:
+        if self.held is None:
+            return rows
+        left = wanted.filter(pc.invert(pc.is_in(wanted, value_set=rows.column("digest"))))
+        return pa.concat_tables([rows, self.held.find(left.to_pylist())]).sort_by("digest")
+
+    def _rows(self, listed: list[Segment], low: str, high: str) -> Iterator[tuple[Segment, pa.Table | None]]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # each is a round trip where the cache is far away
+            for start in range(0, len(listed), _AT_ONCE):
+                few = listed[start : start + _AT_ONCE]
+                yield from zip(
+                    few,
+                    pool.map(lambda s: segments.read(self.store, self.home, s, low, high), few),
+                    strict=True,
+                )
+
+    def _replaced(self, listed: Iterable[str]) -> set[str]:
+        records = [path for path in listed if path.startswith(f"{MERGED}/") and path.endswith(".json")]
+        return {
+            name for path in records for name in json.loads(self.store.find_text(*self.home, *path.split("/")) or "[]")
+        }
+
+    def _rewrite(self, group: list[Segment]) -> int:
+        """The rows of these segments in new ones, each with its share of the digests; then they are replaced."""
+        pieces = ceil(sum(s.rows for s in group) / _LARGE)
+        bounds = [f"{(piece << 4 * PREFIX) // pieces:0{PREFIX}x}" for piece in range(pieces)] + ["g"]
+        for low, high in zip(["", *bounds[1:]], bounds[1:], strict=False):
+            tables = [KEPT.empty_table()]
+            for _, rows in self._rows([s for s in group if s.overlaps(low, high)], low, high):
+                if rows is None:  # another merged it: what was written so far is there twice, no more
+                    return 0
+                digest = rows.column("digest")
+                tables.append(rows.filter(pc.and_(pc.greater_equal(digest, low), pc.less(digest, high))))
+            whole = segments.best(pa.concat_tables(tables))
+            if whole.num_rows:
+                segments.write(self.store, self.home, whole)
+        self.store.write_text(json.dumps([s.name for s in group]), *self.home, MERGED, f"{segments.stamp()}.json")
+        return len(group)
+
+    def _merge_small(self, listed: list[Segment]) -> bool:
+        """Merge when there are so many small segments that reading them takes long; True when it was done."""
+        if sum(s.rows < _SMALL for s in listed) <= _MANY:
+            return False
+        held = self.store.find_text(*self.home, MERGED, "busy")
+        if held and segments.age(held) < _LOCKED:  # no lock: two at once do no harm, only double work
+            return False
+        self.store.write_text(segments.stamp(), *self.home, MERGED, "busy")
         try:
-            return pq.read_table(pa.BufferReader(self.store.read_bytes(*self.home, bucket, name))).cast(ANSWER)
-        except (pa.ArrowException, ValueError) as error:
-            raise ArtifactError(
-                f"{where}: a broken segment of the answer cache ({str(error).splitlines()[0]}); remove the file: its "
-                "answers are asked again"
-            ) from None
+            return self.compact(deep=False) > 0
+        finally:
+            with suppress(StoreError):
+                self.store.remove_file(*self.home, MERGED, "busy")
 
 
-def _first(rows: pa.Table) -> pa.Table:
-    """One row per digest, the first one, sorted by digest."""
-    if not rows.num_rows:
-        return rows
-    _, first = np.unique(rows.column("digest").to_numpy(zero_copy_only=False).astype(str), return_index=True)
-    return rows.take(pa.array(first)).combine_chunks()
+def held_answers(store: Store, generation: int) -> AnswerCache:
+    """Rows that `trawl retry` of this generation leaves as they are, although no answer was kept for them."""
+    return AnswerCache(store, (*HELD, str(generation), "stay"))
+
+
+def listed_answers(store: Store, generation: int) -> AnswerCache:
+    """Rows that `trawl retry` of this generation asks again for a status that they got after they were kept."""
+    return AnswerCache(store, (*HELD, str(generation), "again"))
+
+
+def answer_cache(inputs: Inputs, cfg: Config) -> AnswerCache:
+    """The cache that a stage's worker asks and adds to."""
+    store = Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else inputs.store
+    again = cfg.retry.item if inputs.work[0].startswith("item") else cfg.retry.user
+    origin, generation, here = asker(inputs), again.generation, inputs.store
+    if not generation:
+        return AnswerCache(store, origin=origin)
+    held, listed = held_answers(here, generation), listed_answers(here, generation)
+    return AnswerCache(store, origin=origin, again=again, held=held, listed=listed)
+
+
+def asker(inputs: Inputs) -> str:
+    """The table that is being made, and of which store: others may make one of the same fingerprint."""
+    return f"{'/'.join(inputs.work[:2])}@{digest_bytes(inputs.store.where().encode())[:8]}"

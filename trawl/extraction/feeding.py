@@ -22,7 +22,7 @@ from trawl.errors import Failed
 from trawl.extraction import prefixes
 from trawl.extraction.answer_forms import as_lines
 from trawl.extraction.answers import ANSWER, FAILED, TOO_LONG, answer_row, unasked_row
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import answer_cache
 from trawl.extraction.engines import Reply, Settings, VllmEngine, label, make_engine
 from trawl.extraction.key_factors import Factor, load_factors
 from trawl.extraction.launching import processor as _processor
@@ -116,7 +116,7 @@ def _missing(side: str, job: Job, number: int) -> pa.Table:
     assert job.phase is not None
     rows = job.inputs.scattered(job.phase - 1, number).sort_by([("digest", "ascending"), ("entity", "ascending")])
     room = job.cfg.extraction.max_prompt_tokens - job.cfg.extraction.max_answer_tokens
-    known = AnswerCache(job.inputs.store).lookup(rows.column("digest").unique().to_pylist())
+    known = answer_cache(job.inputs, job.cfg).lookup(rows.column("digest").unique().to_pylist())
     fresh = each_once(rows, known)
     return fresh.filter(pc.less_equal(fresh.column("tokens"), room))
 
@@ -174,7 +174,7 @@ def _keep(batch: pa.Table, job: Job, engine: str) -> pa.Table:
         fed.cached += row["tokens_cached"]
     table = pa.Table.from_pylist(rows, schema=ANSWER)
     failed = pc.equal(table.column("status"), FAILED)
-    AnswerCache(job.inputs.store).append(table.filter(pc.invert(failed)))
+    answer_cache(job.inputs, job.cfg).append(table.filter(pc.invert(failed)))
     failed_answers(job.inputs).append(table.filter(failed))
     fed.rows = len(rows)
     return pa.table({name: [count] for name, count in vars(fed).items()})

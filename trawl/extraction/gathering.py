@@ -25,6 +25,7 @@ from trawl.extraction.rendering import Renderer
 from trawl.store import digest_bytes
 
 ROUNDS = 3
+_KEPT = ("entity", "cutoff")
 _WORST = (FAILED, TOO_LONG, REPETITIVE, REFUSED, SKIPPED, EMPTY, TRUNCATED, OK)
 
 
@@ -68,6 +69,7 @@ def _merge(renderer: Renderer, run: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {
         "entity": run[0]["entity"],
         "owner": run[0]["owner"],
+        "cutoff": run[0]["cutoff"],
         "step": run[0]["step"] + 1,
         "covers": sum(row["covers"] for row in run),
         "lost": sum(there) - sum(kept) + sum(row["lost"] for row in run),
@@ -82,12 +84,12 @@ def _merge(renderer: Renderer, run: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def gathered(rounds: Sequence[pa.Table], copied: bool) -> pa.Table:
-    """One row (entity and ANSWER) per entity of all its answers. rounds: PLACE and ANSWER, the texts' first.
+    """One row (entity, cutoff and ANSWER) per entity of all its answers. rounds: PLACE and ANSWER, the texts' first.
 
     copied: the answers are the texts themselves and stand one behind another.
     """
     first = rounds[0]
-    single = first.filter(pc.equal(first.column("chunks"), 1)).select(["entity", *ANSWER.names])
+    single = first.filter(pc.equal(first.column("chunks"), 1)).select([*_KEPT, *ANSWER.names])
     several = pa.concat_tables([first.filter(pc.greater(first.column("chunks"), 1)), *rounds[1:]])
     merged = [_one(rows, copied) for _, rows in _by_entity(several)]
     return pa.concat_tables([single, pa.Table.from_pylist(merged, schema=single.schema)])
@@ -110,7 +112,7 @@ def _one(rows: Sequence[dict[str, Any]], copied: bool) -> dict[str, Any]:
     covers = sum(row["covers"] for row in told) if copied else base["covers"] if told else 0
     status, reason = base["status"], _reason(rows, base, covers, told=bool(told))
     return (
-        {name: base[name] for name in ("entity", *ANSWER.names)}
+        {name: base[name] for name in (*_KEPT, *ANSWER.names)}
         | sums
         | {
             "status": status,

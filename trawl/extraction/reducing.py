@@ -25,6 +25,7 @@ PLACE = pa.schema(
         ("chunks", pa.int32()),  # prompts of this entity in this step
         ("covers", pa.int32()),  # chunks that went into it
         ("lost", pa.int64()),  # tokens of the answers merged that were left out
+        ("cutoff", INDEX),  # users: what the prompt saw ends before it
     ]
 )
 # A prompt that merges: what the engine's side needs to render it.

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from trawl.config import Config
 from trawl.extraction.answer_forms import in_form
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import AnswerCache, asker
 from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
 from trawl.extraction.families import ITEM_ANSWERS, base_source
@@ -31,7 +31,7 @@ def copies(side: str, cfg: Config) -> bool:
 
 def failed_answers(inputs: Inputs) -> AnswerCache:
     """Failed rows of this run's prompts: kept until the stage ends, so that another run asks them again."""
-    return AnswerCache(inputs.store, (*inputs.work, "failed"))
+    return AnswerCache(inputs.store, (*inputs.work, "failed"), origin=asker(inputs))
 
 
 class Renderer:
@@ -40,7 +40,7 @@ class Renderer:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.cfg = cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.counted_by: Engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.planner = Planner(self.cfg, self.counted_by)
         self.room = self.planner.room
         self.framer = Framer(side, inputs, cfg, self.counted_by)

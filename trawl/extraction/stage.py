@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
-from trawl.extraction import families
+from trawl.extraction import families, refreshing
 from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Settings, keys_of, label, make_engine, models_of
 from trawl.extraction.framing import Framer
@@ -26,7 +26,7 @@ from trawl.extraction.sources import given_texts, page_texts, text_rows
 from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS
 from trawl.inputs import Inputs
 from trawl.schemas import CONTRACTS
-from trawl.stage import Stage, Task, numbered, per_part
+from trawl.stage import Stage, Task, Worker, numbered, per_part
 
 Profile = Mapping[str, Sequence[str]]
 _PROMPT_KEYS = ("extraction.max_prompt_tokens", "extraction.max_answer_tokens")
@@ -37,7 +37,7 @@ class TextWorker:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         self.inputs = inputs
-        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction))
+        self.engine = make_engine(cfg.extraction.engine, Settings((), cfg.extraction, cfg.http))
         self.given: pa.Table | None = None
         if not inputs.has("knowledge"):
             ids = inputs.table("items", ["item_id"]).column("item_id").combine_chunks()
@@ -60,7 +60,7 @@ class _Prompter:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.cfg = inputs, cfg.extraction
         self.factors = load_factors(self.cfg.domain)
-        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg))
+        self.engine = make_engine(self.cfg.engine, Settings(self.factors, self.cfg, cfg.http))
         self.label = label(self.engine)
         self.planner = Planner(self.cfg, self.engine)
         self.framer = Framer(side, inputs, cfg, self.engine)
@@ -129,10 +129,13 @@ class UserPrompter(_Prompter):
         super().__init__("user", inputs, cfg)
 
     def __call__(self, task: Task) -> pa.Table:
-        return _prompts("user_prompts", self._rows(task.number))
+        return self.at(task, self.inputs.part("cutoffs", task.number, ["user", "cutoff"]))
 
-    def _rows(self, number: int) -> Iterator[dict[str, Any]]:
-        cutoffs = self.inputs.part("cutoffs", number, ["user", "cutoff"])
+    def at(self, task: Task, cutoffs: pa.Table) -> pa.Table:
+        """The prompts of a part's users at these cut-offs (user, cutoff), one for each of its users."""
+        return _prompts("user_prompts", self._rows(task.number, cutoffs))
+
+    def _rows(self, number: int, cutoffs: pa.Table) -> Iterator[dict[str, Any]]:
         owners, cuts = (cutoffs.column(name).to_numpy() for name in ("user", "cutoff"))
         items, ratings, where = self._last(number, owners, cuts)
         people = People(self.inputs.part("users", number, ["user", "fields"]))
@@ -155,6 +158,11 @@ class UserPrompter(_Prompter):
         return item[kept], ratings, where
 
 
+def _user_prompter(inputs: Inputs, cfg: Config) -> Worker:
+    prompter = UserPrompter(inputs, cfg)
+    return refreshing.Refreshed(prompter.at, inputs, cfg) if refreshing.active(cfg) else prompter
+
+
 def _prompts(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=CONTRACTS[name].schema)
 
@@ -173,7 +181,7 @@ def _text_keys(cfg: Config) -> tuple[str, ...]:
 
 def _prompt_keys(side: str, cfg: Config) -> tuple[str, ...]:
     own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg))
-    most = ("extraction.user_items",) if side == "user" else ()
+    most = ("extraction.user_items", *refreshing.keys(cfg)) if side == "user" else ()
     return (*keys_of(cfg.extraction), *own, *_PROMPT_KEYS, *budget_keys(cfg.extraction), *most)
 
 
@@ -188,6 +196,10 @@ def _item_parts(inputs: Inputs, cfg: Config) -> list[Task]:
 
 def _models(cfg: Config) -> dict[str, str]:
     return models_of(cfg.extraction)
+
+
+def _user_models(cfg: Config) -> dict[str, str]:
+    return models_of(cfg.extraction) | refreshing.models(cfg)
 
 
 def _factors(cfg: Config) -> dict[str, str]:
@@ -222,10 +234,11 @@ STAGES = (
         version=2,
         reads=partial(_prompt_reads, "user"),
         keys=partial(_prompt_keys, "user"),
-        models=_models,
+        models=_user_models,
         sources=_factors,
         plan=per_part("log"),
-        worker=UserPrompter,
+        worker=_user_prompter,
+        notes=refreshing.notes,
     ),
     USER_ANSWERS,
 )

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from trawl.config import Config
 from trawl.errors import InputError
-from trawl.extraction import families
+from trawl.extraction import families, tally
 from trawl.extraction.answers import (
     ANSWER,
     NO_TEXT,
@@ -30,22 +30,27 @@ from trawl.extraction.answers import (
     unasked_row,
 )
 from trawl.extraction.asking import ask
-from trawl.extraction.cache import AnswerCache
-from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
+from trawl.extraction.cache import answer_cache
+from trawl.extraction.deaths import Deaths
+from trawl.extraction.engines import CopyEngine, Engine, HttpEngine, keys_of, label, models_of
+from trawl.extraction.engines.http import refuse_user_text
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.gathering import ROUNDS, gathered, merges
 from trawl.extraction.key_factors import domain_keys, domain_sources
 from trawl.extraction.plans import CHUNKS, SKIP, budget_keys
 from trawl.extraction.reducing import MERGE, PLACE
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
+from trawl.extraction.segments import KEPT
 from trawl.extraction.shuffling import shuffled
+from trawl.extraction.watched import Marks
 from trawl.inputs import Inputs
 from trawl.schemas import INDEX
 from trawl.stage import Phase, Stage, Task, per_part
 from trawl.store import Part
+from trawl.worker import forgive
 
 _SENT = ["entity", "step", "chunk", "chunks", "digest", "plan", "items", "text_digests", "kept", "ranges", "tokens"]
-_SENT += ["ratings"]
+_SENT += ["ratings", "cutoff"]
 _HEX = 4  # digits of a digest that choose the bucket
 
 
@@ -90,7 +95,10 @@ class Asker:
         self.inputs, self.sent = inputs, sent
         self.renderer = Renderer(side, inputs, cfg)
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
-        self.cache = None if copies(side, cfg) else AnswerCache(inputs.store)
+        self.side, self.phase = side, sent + 1
+        self.cache = None if copies(side, cfg) else answer_cache(inputs, cfg)
+        if isinstance(self.engine, HttpEngine):
+            self.engine.count_requests(inputs.store, cfg.name)
         self.batch_rows = cfg.resources.batch_rows
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
@@ -98,7 +106,9 @@ class Asker:
         rows = self.inputs.scattered(self.sent, task.number).sort_by([("digest", "ascending"), ("entity", "ascending")])
         digests = rows.column("digest")
         known = self._known(digests.unique().to_pylist())
-        answers = pa.concat_tables([known, *self._asked(rows, known)])
+        fresh = pa.concat_tables([ANSWER.empty_table(), *self._asked(rows, known.select(ANSWER.names), task)])
+        answers = pa.concat_tables([known.select(ANSWER.names), fresh])
+        self._count(task, known, fresh)
         yield 0, _placed(PLACE.empty_table(), ANSWER.empty_table())
         if rows.num_rows:
             where = pc.index_in(digests, value_set=answers.column("digest"))
@@ -108,19 +118,32 @@ class Asker:
                 yield int(number), whole.filter(pa.array(part == number))
 
     def _known(self, digests: list[str]) -> pa.Table:
-        """What the cache holds, or what failed when the prompts were asked before this phase."""
+        """What the cache holds, or what failed when the prompts were asked before this phase (schema KEPT)."""
         if self.cache is None:
-            return ANSWER.empty_table()
-        return pa.concat_tables([self.cache.lookup(digests), failed_answers(self.inputs).lookup(digests)])
+            return KEPT.empty_table()
+        return pa.concat_tables([self.cache.find(digests), failed_answers(self.inputs).find(digests)])
 
-    def _asked(self, rows: pa.Table, known: pa.Table) -> Iterator[pa.Table]:
+    def _count(self, task: Task, known: pa.Table, fresh: pa.Table) -> None:
+        """Leave how many prompts were asked, by this table's earlier tries too, and how many answers were there."""
+        if self.cache is None:
+            return
+        mine = pc.sum(pc.equal(known.column("origin"), self.cache.origin)).as_py() or 0
+        sent = fresh.num_rows - (pc.sum(pc.equal(fresh.column("attempts"), 0)).as_py() or 0)
+        counts = {"asked": mine + sent, "from_cache": known.num_rows - mine, "not_sent": fresh.num_rows - sent}
+        tally.keep_counts(self.inputs, f"{self.phase}-{task.name}", counts)
+
+    def _asked(self, rows: pa.Table, known: pa.Table, task: Task) -> Iterator[pa.Table]:
         """Answers to the prompts that are not known, each digest once."""
         fresh, room = each_once(rows, known), self.renderer.room
         over = pc.greater(fresh.column("tokens"), room)
         for row in fresh.filter(over).to_pylist():
             yield pa.Table.from_pylist([self._unasked(row)], schema=ANSWER)
         requests = self.renderer.requests(fresh.filter(pc.invert(over)), self.batch_rows)
-        yield from ask(self.engine, requests, self.cache, self.batch_rows)
+        marks = Marks(self.inputs.store, (*self.inputs.work[:2], "_attempts"))
+        deaths = (
+            Deaths(marks, partial(forgive, self.inputs, self.phase, task)) if self.cache and fresh.num_rows else None
+        )
+        yield from ask(self.engine, requests, self.cache, self.batch_rows, deaths)
 
     def _unasked(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A prompt that there is no room for: skipped where the recipe says so, else it was too long from the start."""
@@ -163,6 +186,7 @@ class Gatherer:
 
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         self.inputs, self.side, self.copied = inputs, side, copies(side, cfg)
+        self.failures = cfg.extraction.failures
         merged = range(3, 2 + len(_rounds(side, cfg)), 2)
         self.answered = [1, *(phase for phase in merged if _has_rows(phase, inputs))]
 
@@ -170,7 +194,11 @@ class Gatherer:
         entities = self.inputs.part(f"{self.side}s", task.number, [self.side]).column(0).combine_chunks()
         answers = gathered([self.inputs.scattered(phase, task.number) for phase in self.answered], self.copied)
         silent = entities.filter(pc.invert(pc.is_in(entities, value_set=answers.column("entity"))))
-        return pa.concat_tables([answers, no_text_rows(len(silent)).add_column(0, answers.field(0), silent)])
+        tally.keep_reasons(self.inputs, task.name, answers, self.failures)
+        nobody = no_text_rows(len(silent)).add_column(0, answers.field(0), silent)
+        nobody = nobody.append_column(answers.field("cutoff"), pa.nulls(len(silent), INDEX))
+        whole = pa.concat_tables([answers, nobody.select(answers.column_names)])
+        return whole.drop_columns(["cutoff"]) if self.side == "item" else whole
 
 
 def buckets(prompts: str, inputs: Inputs) -> int:
@@ -200,7 +228,7 @@ class _Check:
 
     side: str
 
-    def __call__(self, parts: Sequence[Part], cfg: Config) -> None:
+    def __call__(self, parts: Sequence[Part], inputs: Inputs, cfg: Config) -> None:
         counts: dict[str, int] = {}
         for part in parts:
             for status, count in part.statuses.items():
@@ -210,7 +238,12 @@ class _Check:
                 f"{self.side}_answers: none of the {counts[NO_TEXT]:,} {self.side}s has a text; see whether titles "
                 "were linked (`trawl show RUN knowledge`) and whether linking.entities or extraction.given holds texts"
             )
-        check_failures(f"{self.side}_answers", counts, cfg.extraction.failures, cfg.extraction.failure_limit)
+        limits, why = (cfg.extraction.failures, cfg.extraction.failure_limit), tally.reasons(inputs)
+        check_failures(f"{self.side}_answers", counts, *limits, why)
+
+
+def _notes(inputs: Inputs, cfg: Config) -> dict[str, Any]:
+    return tally.asked(inputs)
 
 
 def _has_rows(phase: int, inputs: Inputs, cfg: Config | None = None) -> bool:
@@ -248,10 +281,13 @@ def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
     always = ("source", "max_prompt_tokens", "max_answer_tokens")
     own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg), *budget_keys(cfg.extraction))
-    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)))
+    again = (f"retry.{side}",) if cfg.get(f"retry.{side}.generation") else ()
+    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
 
 
-def _models(cfg: Config) -> dict[str, str]:
+def _models(side: str, cfg: Config) -> dict[str, str]:
+    if not copies(side, cfg):
+        refuse_user_text(side, cfg)  # asked for before anything is made
     return models_of(cfg.extraction)
 
 
@@ -269,7 +305,7 @@ def _stage(side: str) -> Stage:
         version=1,
         reads=partial(_reads, side),
         keys=partial(_keys, side),
-        models=_models,
+        models=partial(_models, side),
         sources=_factors,
         plan=per_part(f"{side}_prompts"),
         phases=(
@@ -279,7 +315,8 @@ def _stage(side: str) -> Stage:
         rounds=partial(_rounds, side),
         worker=partial(Gatherer, side),
         covers=f"{side}s",
-        check=_Check(side),
+        verify=_Check(side),
+        notes=_notes,
     )
 
 

@@ -79,13 +79,16 @@ def _place(ids: Sequence[int], of: Sequence[int]) -> int:
 
 
 @cache
-def load_tokens(key: str, model: str, revision: str, chat_template: bool) -> ModelTokens:
-    """The tokenizer of a model, once per process; weights are not read. Raises ConfigError, EngineDied."""
+def load_tokens(key: str, model: str, revision: str, chat_template: bool, kind: str = weights.MODEL) -> ModelTokens:
+    """The tokenizer of a model, once per process; weights are not read. `kind`: of the folder, of weights'.
+
+    Raises ConfigError, EngineDied.
+    """
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    name, commit = weights.located(key, model, revision)
+    name, commit = weights.located(key, model, revision, kind)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=commit, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trawl.errors import EngineDied
+from trawl.extraction.answers import ENGINE_DEATH
 from trawl.extraction.leash import OWNER
 from trawl.extraction.starting import Failures, Start, starting
 from trawl.store import Store, digest_json
@@ -185,7 +186,7 @@ class Watching:
     async def _by_itself(self, row: dict[str, Any], attempt: int) -> dict[str, Any]:
         name, index = f"row-{row['digest']}", row[_INDEX]
         if await asyncio.to_thread(self.marks.begin, name):
-            return _failed(index, "EngineDied: the engine died with only this prompt in it", attempt)
+            return _failed(index, f"{ENGINE_DEATH}: the engine died with only this prompt in it", attempt)
         outs = [self._plain(out, attempt) async for out in super().udf([row])]  # type: ignore[misc]
         await asyncio.to_thread(self.marks.end, name)
         return outs[0]

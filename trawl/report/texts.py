@@ -26,6 +26,8 @@ class Answers:
     prompts: int
     cut_prompts: float | None  # share of the prompts that had to leave something out
     cut_tokens: float | None  # share of the texts' tokens left out
+    asked: int  # prompts that were sent for this table
+    from_cache: int  # answers that were there already
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def _answers(record: Record, kind: str, variant: Variant) -> Answers:
         prompts=int(prompts["rows"]),
         cut_prompts=share(prompts["cut_rows"], prompts["rows"]),
         cut_tokens=share(prompts["cut"], prompts["cut"] + prompts["kept"]),
+        asked=int(variant.manifest.notes.get("asked", 0)),
+        from_cache=int(variant.manifest.notes.get("from_cache", 0)),
     )
 
 

@@ -1,7 +1,9 @@
 """What goes into an engine and what comes out, and the counter of engines without a tokenizer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trawl.errors import TrawlError
 from trawl.extraction.budget import Spans, count_tokens, word_spans
 
 
@@ -26,7 +28,9 @@ class Request:
 class Reply:
     """`finished` is False when the answer stopped at the token limit. `error`: why there is no answer.
 
-    `verbatim`: the text is a source's own and not judged as an answer; a page may well begin with "Sorry".
+    `status`: what became of it when there is an error. `verbatim`: the text is a source's own and not judged as an
+    answer; a page may well begin with "Sorry". `attempts`: how often it was sent. `seconds`: None is its share of the
+    batch.
     """
 
     text: str
@@ -35,6 +39,17 @@ class Reply:
     finished: bool = True
     error: str = ""
     verbatim: bool = False
+    status: str = "failed"
+    attempts: int = 1
+    seconds: float | None = None
+
+
+class Unfinished(TrawlError):  # noqa: N818
+    """An engine stops in the middle of a batch: `error` says why, `replies` hold what it has, None for the rest."""
+
+    def __init__(self, error: TrawlError, replies: Sequence[Reply | None]) -> None:
+        super().__init__(str(error))
+        self.error, self.replies = error, replies
 
 
 class CountsWords:
