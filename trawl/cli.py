@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, served, views
+from trawl import __version__, ahead, config, printing, recipes, served, views
 from trawl.errors import TrawlError
 from trawl.stage import Executor
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_tools(commands)
     served.add(commands, _command, _add_store)
+    ahead.add(commands, _command, _add_store)
     return parser
 
 

@@ -18,6 +18,7 @@ from trawl.sections import (
     Extraction,
     Linking,
     Model,
+    Plan,
     Resources,
     Search,
     Section,
@@ -40,6 +41,7 @@ class Config(Section):
     export: Export = Export()
     experiment: Experiment = Experiment()
     search: Search = Search()
+    plan: Plan = Plan()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -88,7 +90,7 @@ class Config(Section):
 
     def digest(self, study: bool = False) -> str:
         """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
-        tree = self.model_dump(mode="json", exclude={"resources"} if study else {"resources", "search"})
+        tree = self.model_dump(mode="json", exclude={"resources", "plan"} | (set() if study else {"search"}))
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -24,7 +24,8 @@ ORDER = [
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit"},
-    {"served"},
+    {"served", "planning", "doctor"},
+    {"ahead"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
@@ -91,6 +92,7 @@ def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> No
         "trawl/connection.py",
         "trawl/executors.py",
         "trawl/extraction/feeding.py",
+        "trawl/extraction/trial.py",
         "trawl/submit.py",
         "trawl/training/trainer.py",
     }

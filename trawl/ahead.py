@@ -1,0 +1,43 @@
+"""The commands to give before a run: `trawl plan` and `trawl doctor`. Part of the command line."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any
+
+from trawl import printing, recipes
+from trawl.config import Config
+
+
+def add(
+    commands: Any, command: Callable[[Any, str, Any, str], ArgumentParser], add_store: Callable[[ArgumentParser], None]
+) -> None:
+    """Add both commands with the command line's own helpers."""
+    plan = command(commands, "plan", _plan, "what a run would take, before anything is spent: tokens, hours, bytes")
+    _add_recipe(plan, add_store, optional=False)
+    plan.add_argument("--probe", action="store_true", help="measure: run one real engine on a sample of the prompts")
+    plan.add_argument("--gpu", default="", metavar="NAME", help="reckon with this GPU (plan.gpu)")
+
+
+def _add_recipe(parser: ArgumentParser, add_store: Callable[[ArgumentParser], None], optional: bool) -> None:
+    known = f"a path to a .toml file, or one of {', '.join(recipes.shipped())}"
+    parser.add_argument("recipe", nargs="?" if optional else None, default="", help=known)
+    add_store(parser)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+
+
+def _plan(args: Namespace) -> None:
+    from trawl import executors
+    from trawl.planning import front, table
+    from trawl.progress import Progress, Watched
+    from trawl.store import Store
+
+    gpu = [f"plan.gpu={json.dumps(args.gpu)}"] if args.gpu else []
+    cfg: Config = recipes.load(args.recipe, [*args.set, *gpu])
+    with Progress(sys.stderr) as progress:
+        executor = Watched(executors.executor(cfg), progress)
+        tell = progress.above(printing.stage_line)
+        tree = front.plan(cfg, Store(args.store), executor, tell, args.probe)
+    print(json.dumps(tree) if args.json else table.lines(tree))
