@@ -18,6 +18,8 @@ def add(
     _add_recipe(plan, add_store, optional=False)
     plan.add_argument("--probe", action="store_true", help="measure: run one real engine on a sample of the prompts")
     plan.add_argument("--gpu", default="", metavar="NAME", help="reckon with this GPU (plan.gpu)")
+    doctor = command(commands, "doctor", _doctor, "what is wrong with this set-up, and what to do")
+    _add_recipe(doctor, add_store, optional=True)
 
 
 def _add_recipe(parser: ArgumentParser, add_store: Callable[[ArgumentParser], None], optional: bool) -> None:
@@ -41,3 +43,17 @@ def _plan(args: Namespace) -> None:
         tell = progress.above(printing.stage_line)
         tree = front.plan(cfg, Store(args.store), executor, tell, args.probe)
     print(json.dumps(tree) if args.json else table.lines(tree))
+
+
+def _doctor(args: Namespace) -> int:
+    from trawl.doctor import front
+
+    cfg = recipes.load(args.recipe, args.set) if args.recipe else Config().override(*args.set)
+    tell: Callable[[Any], None] = (lambda finding: None) if args.json else lambda f: print(front.line(f), flush=True)
+    findings = front.examine(front.patient_of(cfg, args.store), tell)
+    found = front.tree(findings)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        print("nothing fails" if found["ok"] else "something fails: see the lines above")
+    return 0 if found["ok"] else 1

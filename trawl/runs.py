@@ -100,7 +100,7 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool =
         raise RunNameTaken(f"{name!r} in {store.uri} is a {'run' if study else 'study'}; give another --name")
     if old and old["recipe_digest"] != cfg.digest(study):
         mine, theirs = flat(cfg.model_dump(mode="json")), flat(old["recipe"])
-        without = ("resources.",) if study else ("resources.", "search.")
+        without = ("resources.", "plan.") if study else ("resources.", "plan.", "search.")
         differ = sorted(
             k for k in mine.keys() | theirs.keys() if not k.startswith(without) and mine.get(k) != theirs.get(k)
         )

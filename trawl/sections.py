@@ -230,7 +230,7 @@ class Plan(Section):
     parameters: NotNegative = 0.0  # billions that a token passes through; 0: counted in the model's files
     price_gpu_hour: NotNegative = 0.0  # in any currency; 0: no costs are given
     start_seconds: NotNegative = 120.0  # until an engine answers, where it is not measured
-    probe_prompts: Annotated[int, Field(ge=8)] = 512  # of each side that --probe asks
+    probe_prompts: Annotated[int, Field(ge=8)] = 512  # of each side that --probe asks, vllm at most 8 engine_rows
     sample_users: Annotated[int, Field(ge=20)] = 2000
     sample_items: Annotated[int, Field(ge=20)] = 2000
     users_per_day: Share = 0.05  # of all users: those whose prompt a day makes new

@@ -18,7 +18,7 @@ ORDER = [
     {"raw"},
     {"checks", "inputs", "environment", "connection", "working_dir"},
     {"weights"},
-    {"stage"},
+    {"stage", "sizes"},
     {"worker"},
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
@@ -92,7 +92,6 @@ def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> No
         "trawl/connection.py",
         "trawl/executors.py",
         "trawl/extraction/feeding.py",
-        "trawl/extraction/trial.py",
         "trawl/submit.py",
         "trawl/training/trainer.py",
     }

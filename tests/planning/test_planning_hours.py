@@ -6,14 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from trawl import sizes
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.extraction.answers import ANSWER
 from trawl.extraction.trial import Trial
-from trawl.planning import downstream, engine, gpus, models, table
+from trawl.planning import downstream, engine, gpus, table
 from trawl.planning.prompts import Side
 
-EIGHT = models.Size(parameters=8_000_000_000, bytes=16_000_000_000, cache_bytes=131_072, hidden=4096)
+EIGHT = sizes.Size(parameters=8_000_000_000, bytes=16_000_000_000, cache_bytes=131_072, hidden=4096)
 
 
 def side(asked: float = 1000, tokens_in: float = 2e6, tokens_out: float = 1e5) -> Side:
@@ -105,12 +106,14 @@ def test_hours_cost_and_engines_side_by_side() -> None:
 
 def test_a_probe_is_scaled_by_tokens() -> None:
     rows = [{"status": "ok", "tokens_in": 2000, "tokens_out": 100, "attempts": 1, "seconds": 0.0, "engine": "e"}] * 10
-    trial = Trial(pa.Table.from_pylist(rows, schema=ANSWER), start_seconds=30, seconds=7, on_gpu=False)
-    hours = engine.by_probe(side(), trial, config())
+    trial = Trial(pa.Table.from_pylist(rows, schema=ANSWER), start_seconds=30, seconds=7)
+    hours = engine.by_probe(side(), trial, config(), on_gpu=False)
     assert hours.busy == pytest.approx(7 * 2.1e6 / 21000)
     assert hours.seconds == pytest.approx(30 + 700)
     assert (hours.gpu_hours, hours.device) == (0, "CPU")
-    assert engine.by_probe(side(0, 0, 0), trial, config()).seconds == 0
+    on_gpu = engine.by_probe(side(), trial, config("resources.tensor_parallel=2"), on_gpu=True)
+    assert on_gpu.gpu_hours == pytest.approx(2 * (30 + 700) / 3600)
+    assert engine.by_probe(side(0, 0, 0), trial, config(), on_gpu=False).seconds == 0
 
 
 def model(folder: Path) -> Path:
@@ -124,7 +127,7 @@ def model(folder: Path) -> Path:
 
 
 def test_a_models_size_is_in_the_heads_of_its_files(tmp_path: Path) -> None:
-    found = models.size_of(model(tmp_path))
+    found = sizes.size_of(model(tmp_path))
     assert (found.parameters, found.hidden) == (22, 64)
     assert found.cache_bytes == 2 * 2 * 2 * 16 * 2  # keys and values, layers, heads, width, bytes
     assert found.bytes == (tmp_path / "model.safetensors").stat().st_size
@@ -135,7 +138,7 @@ def test_a_file_that_is_cut_short_is_told(tmp_path: Path, keep: int) -> None:
     file = model(tmp_path) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"model\.safetensors|Expecting|Unterminated|delimiter"):
-        models.size_of(tmp_path)
+        sizes.size_of(tmp_path)
 
 
 def test_vectors_and_their_pace(tmp_path: Path) -> None:

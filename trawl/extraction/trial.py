@@ -1,193 +1,165 @@
-"""The configured engine on a few prompts, its answers handed back and kept nowhere: for plans and the doctor.
+"""The configured engine on a few prompts, through the very stages of a run, kept nowhere: for plans and the doctor.
 
-What runs is what a run would use: an engine of this library in a worker, vLLM through Ray Data with all its arguments,
-one engine of it. Only the marks of dying engines are written, to a folder that is removed at the end.
+Everything is written to a store of its own that is removed at the end: answers, marks, what workers send each other.
+The tables are read where they are.
 """
 
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from trawl.config import Config
-from trawl.connection import address, connect
-from trawl.errors import EngineDied, TrawlError
-from trawl.extraction import feeding
-from trawl.extraction.answers import ANSWER, TOO_LONG, answer_row, unasked_row
-from trawl.extraction.asking import ask
-from trawl.extraction.engines import Engine, Reply, Request, Settings, VllmEngine, label, make_engine
-from trawl.extraction.key_factors import load_factors
-from trawl.extraction.prompts import item_frame
-from trawl.extraction.rendering import Renderer
+from trawl.config import Config, valid_keys
+from trawl.connection import address
+from trawl.extraction.answers import ANSWER
+from trawl.extraction.stage import STAGES
 from trawl.inputs import Inputs
-from trawl.stage import Executor, Job, Stage
-from trawl.store import Store
+from trawl.raw import join
+from trawl.schemas import CONTRACTS
+from trawl.stage import Executor, Job, Stage, Task, Worker, always, numbered, run_stage
+from trawl.store import Manifest, Part, Store
 
-_BEGAN = "began"  # a file beside the marks: when the engine took its first prompt
+_ASK = 1  # the phase that asks: `stage_answers`
+_OWN_CACHE = "resources.answer_cache"  # where it is set, answers would be kept there
 _TITLE = "The Lantern (1990)"
 _TEXT = "The Lantern is a 1990 comedy film directed by Ada Writer. It tells of a lighthouse keeper."
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of a few prompts."""
+    """What became of a few prompts. `seconds`: of one engine at work; `start_seconds`: all else that it took."""
 
-    answers: pa.Table  # schema ANSWER, in no order
-    start_seconds: float  # until the engine took its first prompt
-    seconds: float  # from then to its last answer
-    on_gpu: bool
+    answers: pa.Table  # schema ANSWER
+    start_seconds: float
+    seconds: float
 
 
-def try_prompts(side: str, rows: pa.Table, inputs: Inputs, cfg: Config, executor: Executor) -> Trial:
+@dataclass(frozen=True)
+class _Few(Inputs):
+    """The tables of `tables`, and as what is scattered to bucket 0 these rows of prompts; written is elsewhere."""
+
+    tables: Inputs = field(kw_only=True)
+    rows: pa.Table = field(kw_only=True)
+
+    def manifest(self, name: str) -> Manifest:
+        return self.tables.manifest(name)
+
+    def has(self, name: str) -> bool:
+        return self.tables.has(name)
+
+    def part(self, name: str, number: int, columns: list[str] | None = None) -> pa.Table:
+        return self.tables.part(name, number, columns)
+
+    def part_bytes(self, name: str, entry: Part) -> pa.Buffer:
+        return self.tables.part_bytes(name, entry)
+
+    def mapped(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return self.tables.mapped(name, columns)
+
+    def array(self, name: str, column: str) -> Any:
+        return self.tables.array(name, column)
+
+    def scattered(self, phase: int, bucket: int) -> pa.Table:
+        if phase:
+            return super().scattered(phase, bucket)
+        return self.rows if bucket == 0 else self.rows.slice(0, 0)
+
+
+def try_prompts(side: str, rows: pa.Table, tables: Inputs, cfg: Config, executor: Executor) -> Trial:
     """Ask one engine these rows of prompts (contract of `<side>_prompts`, and `owner`: whom each is about).
 
-    Raises ConfigError when the engine finds no place, EngineDied when it ends without answering.
+    Raises what asking them in a run would raise.
     """
-    if cfg.extraction.engine != "vllm":
-        trial: Trial = executor.call(_ask_rows, side, rows, inputs, cfg)
-        return trial
-    sent, unsent = executor.call(_as_sent, side, rows, inputs, cfg)
-    return _through_ray_data(sent, unsent, inputs.store, cfg)
+    stage = next(s for s in STAGES if s.artifact == f"{side}_answers")
+    cfg = _one_engine(cfg)
+    with _scratch(tables.store, cfg) as store:
+        inputs = _Few(store, tables.fingerprints, {}, (stage.artifact, "trial", "_work"), tables=tables, rows=rows)
+        job = Job(stage, _ASK, inputs, cfg, "trial")
+        started = time.monotonic()
+        for _ in executor.run(job, [Task("00000", {"number": 0})]):
+            pass
+        whole = time.monotonic() - started
+        buckets = range(stage.phases[_ASK].buckets(inputs, cfg))
+        answers = pa.concat_tables([inputs.scattered(_ASK, n).select(ANSWER.names) for n in buckets])
+    busy = min(whole, _busy(answers, cfg))
+    return Trial(answers, whole - busy, busy)
 
 
-def try_one(cfg: Config, store: Store, executor: Executor) -> Trial:
-    """Ask one engine a made-up item prompt. Raises as `try_prompts` does."""
-    if cfg.extraction.engine != "vllm":
-        trial: Trial = executor.call(_ask_made_up, cfg)
-        return trial
-    sent = executor.call(_made_up_as_sent, cfg)
-    return _through_ray_data(sent, ANSWER.empty_table(), store, cfg)
+def _busy(answers: pa.Table, cfg: Config) -> float:
+    """Seconds of the engine's work: batches one after another; vllm takes all prompts of a trial at once."""
+    found = pc.max(answers.column("seconds")) if cfg.extraction.engine == "vllm" else pc.sum(answers.column("seconds"))
+    return float(found.as_py() or 0.0)
 
 
-def _made_up(cfg: Config) -> Request:
-    frame = item_frame(_TITLE, load_factors(cfg.extraction.domain))
-    return Request("trial", frame.render([_TEXT]), (_TEXT,), ("trial",), cfg.extraction.max_answer_tokens)
+def most(cfg: Config) -> int:
+    """Prompts that a trial takes."""
+    in_flight = 8 * cfg.resources.engine_rows  # feeding: more would wait for others, and their seconds with them
+    return min(cfg.plan.probe_prompts, in_flight) if cfg.extraction.engine == "vllm" else cfg.plan.probe_prompts
 
 
-def _ask_made_up(cfg: Config) -> Trial:
-    started = time.monotonic()
-    engine = make_engine(cfg.extraction.engine, Settings(load_factors(cfg.extraction.domain), cfg.extraction))
-    return _ask(engine, [_made_up(cfg)], cfg, started)
+def _one_engine(cfg: Config) -> Config:
+    own = [f"{_OWN_CACHE}="] if _OWN_CACHE in valid_keys() else []
+    return cfg.override("resources.engines=1", *own)
 
 
-def _made_up_as_sent(cfg: Config) -> pa.Table:
-    return _sent_table(VllmEngine(cfg.extraction), [_made_up(cfg)])
+@contextmanager
+def _scratch(store: Store, cfg: Config) -> Iterator[Store]:
+    """A store of a trial's own: on this machine, or beside the tables where workers are elsewhere."""
+    if not address(cfg):
+        with tempfile.TemporaryDirectory(prefix="trawl-trial-") as folder:
+            yield Store(folder)
+        return
+    name = f"trial-{uuid.uuid4().hex}"
+    try:
+        yield Store(join(store.uri, name))
+    finally:
+        store.remove(name)
 
 
-def _ask_rows(side: str, rows: pa.Table, inputs: Inputs, cfg: Config) -> Trial:
-    """In a worker: an engine of this library."""
-    started = time.monotonic()
-    renderer = Renderer(side, inputs, cfg)
-    return _ask(renderer.counted_by, list(renderer.requests(rows, cfg.resources.batch_rows)), cfg, started)
+def try_one(cfg: Config, store: Store, executor: Executor) -> dict[str, Any]:
+    """The row of answers of a made-up item, by the configured engine: text, prompt and answer through their stages.
+
+    Raises what they raise.
+    """
+    cfg = _one_engine(cfg.override("extraction.source=extracted", "extraction.failure_limit=1.0"))
+    stages = {stage.artifact: stage for stage in (*_MADE_UP, *STAGES)}
+    with _scratch(store, cfg) as scratch:
+        marks: dict[str, str] = {}
+        for name in _needed("item_answers", stages, cfg):
+            marks[name] = run_stage(stages[name], cfg, scratch, marks, executor).fingerprint
+        row: dict[str, Any] = Inputs(scratch, marks).table("item_answers").to_pylist()[0]
+    return row
 
 
-def _ask(engine: Engine, requests: Sequence[Request], cfg: Config, started: float) -> Trial:
-    began = time.monotonic()
-    answers = pa.concat_tables([ANSWER.empty_table(), *ask(engine, requests, None, cfg.resources.batch_rows)])
-    return Trial(answers, began - started, time.monotonic() - began, on_gpu=False)
+def _needed(name: str, stages: dict[str, Stage], cfg: Config) -> list[str]:
+    """What a table is made of, upstream first, and itself."""
+    out: list[str] = []
+    for read in stages[name].reads(cfg):
+        out += [n for n in _needed(read, stages, cfg) if n not in out]
+    return [*out, name]
 
 
-def _as_sent(side: str, rows: pa.Table, inputs: Inputs, cfg: Config) -> tuple[pa.Table, pa.Table]:
-    """In a worker: the prompts as token ids, and answers of those that have no room."""
-    renderer = Renderer(side, inputs, cfg)
-    engine = renderer.counted_by
-    assert isinstance(engine, VllmEngine)
-    fits, unsent = [], []
-    for request in renderer.requests(rows, cfg.resources.batch_rows):
-        count = engine.whole(request.prompt)
-        if count <= renderer.room:
-            fits.append(request)
-        else:
-            unsent.append(unasked_row(request.digest, TOO_LONG, "no room for it", count, label(engine)))
-    return _sent_table(engine, fits), pa.Table.from_pylist(unsent, schema=ANSWER)
+def _item(inputs: Inputs, cfg: Config) -> Worker:
+    row = {"item": 1, "item_id": "1", "title": _TITLE, "year": 1990, "fields": []}
+    return lambda task: pa.Table.from_pylist([row], schema=CONTRACTS["items"].schema)
 
 
-def _sent_table(engine: VllmEngine, requests: Sequence[Request]) -> pa.Table:
-    rows = [
-        {"digest": r.digest, "tokenized_prompt": engine.tokens.ids(r.prompt), "max_tokens": r.max_tokens}
-        for r in requests
-    ]
-    return pa.Table.from_pylist(rows, schema=feeding._SENT)
+def _page(inputs: Inputs, cfg: Config) -> Worker:
+    row = {"item": 1, "rank": 0, "entity_id": "1", "text": _TEXT, "similarity": 1.0, "method": "exact", "ties": 0}
+    return lambda task: pa.Table.from_pylist([row], schema=CONTRACTS["knowledge"].schema)
 
 
-def _through_ray_data(sent: pa.Table, unsent: pa.Table, store: Store, cfg: Config) -> Trial:
-    """One vLLM engine, as `feeding` builds it, on these prompts."""
-    connect(cfg)
-    import ray
-
-    if not sent.num_rows:
-        return Trial(unsent, 0.0, 0.0, on_gpu=False)
-    with tempfile.TemporaryDirectory(prefix="trawl-trial-") as folder:
-        # The engine's node must see the marks: on a cluster elsewhere they go to the store.
-        place = store if address(cfg) else Store(str(Path(folder)))
-        home = ("trials", uuid.uuid4().hex)
-        started = time.time()
-        try:
-            processor = _timed_processor(Job(_NO_STAGE, None, Inputs(place, {}, {}, (*home, "_work")), cfg, ""))
-            prompts = ray.data.from_arrow(sent).repartition(target_num_rows_per_block=cfg.resources.engine_rows)
-            rows = [row for row in processor(prompts).take_all() if "digest" in row]
-            began = float(place.find_text(*home, _BEGAN) or started)
-        except ray.exceptions.RayError as error:
-            raise _told(error) from None
-        finally:
-            place.remove(*home)
-        on_gpu = bool(ray.cluster_resources().get("GPU"))
-    ended = max((row["seconds"] for row in rows), default=began)
-    answers = pa.concat_tables([_judged(rows, cfg), unsent])
-    return Trial(answers, max(0.0, began - started), max(0.0, ended - began), on_gpu)
+def _one_task(inputs: Inputs, cfg: Config) -> list[Task]:
+    return numbered(1)
 
 
-_NO_STAGE = Stage(artifact="trial", version=1, plan=lambda inputs, cfg: [])
-
-
-def _timed_processor(job: Job) -> Any:
-    """The processor of a run, whose rows say when they were answered instead of how long they took."""
-    processor = feeding._processor(job, 1)
-    (name,) = processor.list_stage_names()
-    stage = processor.get_stage_by_name(name)
-    processor.stages[name] = type(stage).model_construct(
-        fn=_timed(stage.fn),
-        fn_constructor_kwargs=stage.fn_constructor_kwargs,
-        map_batches_kwargs=stage.map_batches_kwargs,
-    )
-    return processor
-
-
-def _timed(base: type) -> type:
-    """A worker class of `watched` with the time in `seconds`; its first batch leaves the file `began`."""
-
-    class Timed(base):  # type: ignore[misc]
-        async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-            if not self.marks.store.exists(*self.marks.home[:-1], _BEGAN):
-                self.marks.store.write_text(str(time.time()), *self.marks.home[:-1], _BEGAN)
-            async for out in super().udf(batch):
-                yield out | {"seconds": time.time()}
-
-    return Timed
-
-
-def _judged(rows: Sequence[dict[str, Any]], cfg: Config) -> pa.Table:
-    engine, ends = label(make_engine("vllm", Settings((), cfg.extraction))), feeding._ends(cfg)
-    out = []
-    for row in rows:
-        finished = row["tokens_out"] < row["max_tokens"] or row["last"] in ends
-        reply = Reply(row["text"], row["tokens_in"], row["tokens_out"], finished, row["error"])
-        out.append(answer_row(row["digest"], reply, engine, 0.0, row["attempts"]))
-    return pa.Table.from_pylist(out, schema=ANSWER)
-
-
-def _told(error: BaseException) -> TrawlError:
-    """What Ray wraps: our own error, or the last line of another's."""
-    found: BaseException | None = error
-    while found is not None:
-        cause = getattr(found, "cause", None) or found.__cause__
-        if isinstance(cause, TrawlError):
-            return type(cause)(str(cause))
-        found = cause
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return EngineDied(f"vllm: the engine gave no answer: {lines[-1] if lines else type(error).__name__}")
+_MADE_UP = (
+    Stage(artifact="items", version=0, plan=_one_task, worker=_item),
+    Stage(artifact="knowledge", version=0, plan=_one_task, reads=always("items"), worker=_page),
+)

@@ -12,10 +12,10 @@ from trawl.config import Config
 from trawl.encoding.encoders import load_encoder
 from trawl.encoding.stage import STAGES
 from trawl.inputs import Inputs
-from trawl.planning.models import folder_of, size_of
 from trawl.planning.sample import every, spread
 from trawl.planning.work import SIDES
 from trawl.runs import Cell
+from trawl.sizes import folder_of, size_of
 from trawl.stage import Executor
 from trawl.store import Manifest, Store
 
@@ -166,7 +166,7 @@ def samples_of(cell: Cell, store: Store, executor: Executor) -> float:
     numbers = spread(len(inputs.parts("cutoffs")), 0.0)
     found = every(executor, cell.cfg, [(behind_cutoffs, (inputs, n)) for n in numbers])
     users = sum(count for count, _ in found)
-    return inputs.count("cutoffs") * sum(n for _, n in found) / max(1, users) * cell.cfg.data.split[0]
+    return float(inputs.count("cutoffs") * sum(n for _, n in found) / max(1, users) * cell.cfg.data.split[0])
 
 
 def behind_cutoffs(inputs: Inputs, number: int) -> tuple[int, int]:

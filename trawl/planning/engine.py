@@ -45,18 +45,18 @@ def split(cfg: Config) -> int:
     return cfg.resources.tensor_parallel * cfg.resources.pipeline_parallel
 
 
-def by_probe(side: Side, trial: Trial, cfg: Config) -> Hours:
+def by_probe(side: Side, trial: Trial, cfg: Config, on_gpu: bool) -> Hours:
     """The probe's seconds, times the tokens that are asked over those that were tried."""
     tried = (pc.sum(trial.answers.column("tokens_in")).as_py() or 0) + (
         pc.sum(trial.answers.column("tokens_out")).as_py() or 0
     )
     return Hours(
         source=f"probe of {trial.answers.num_rows} prompts",
-        device="GPU" if trial.on_gpu else "CPU",
+        device="GPU" if on_gpu else "CPU",
         busy=trial.seconds * (side.tokens_in + side.tokens_out) / max(1, tried),
         start=trial.start_seconds,
         engines=engines(cfg, side.asked),
-        gpus=split(cfg) if trial.on_gpu else 0,
+        gpus=split(cfg) if on_gpu else 0,
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trawl import experiment
+from trawl import connection, experiment, sizes
 from trawl.config import Config
-from trawl.extraction.trial import Trial, try_prompts
-from trawl.planning import downstream, engine, gpus, models, work
+from trawl.extraction.trial import Trial, most, try_prompts
+from trawl.planning import downstream, engine, gpus, work
 from trawl.planning.assumptions import assumptions
 from trawl.planning.prompts import Side, answer_lengths, fresh, look_up, once, reckon
 from trawl.planning.sample import Sample, draw, opened, texts
@@ -78,7 +78,7 @@ def _reckon(asked: Asked, store: Store, executor: Executor, probe: bool) -> Reck
 
 def _try(asked: Asked, sample: Sample, answered: pa.Table, store: Store, executor: Executor) -> Trial | None:
     """One engine on some prompts of the sample, in the order of their digests, which is none."""
-    rows = fresh(sample.rows, answered, asked.cfg).sort_by("digest").slice(0, asked.cfg.plan.probe_prompts)
+    rows = fresh(sample.rows, answered, asked.cfg).sort_by("digest").slice(0, most(asked.cfg))
     return try_prompts(asked.side, rows, opened(store, asked, 1.0), asked.cfg, executor) if rows.num_rows else None
 
 
@@ -89,13 +89,14 @@ def _hours(side: Side, trial: Trial | None, cfg: Config) -> tuple[engine.Hours, 
         rate = gpus.rate(cfg.plan, _size(cfg), side.each_in + side.each_out / 2)
         found += [engine.by_rate(side, rate, cfg)] if rate else []
     if trial is not None and trial.seconds > 0:
-        found.append(engine.by_probe(side, trial, cfg))
+        on_gpu = cfg.extraction.engine == "vllm" and any(node.get("GPU") for node in connection.nodes())
+        found.append(engine.by_probe(side, trial, cfg, on_gpu))
     return tuple(found)
 
 
-def _size(cfg: Config) -> models.Size | None:
-    folder = models.folder_of("extraction.model", cfg.extraction.model, cfg.extraction.revision)
-    return models.size_of(folder) if folder else None
+def _size(cfg: Config) -> sizes.Size | None:
+    folder = sizes.folder_of("extraction.model", cfg.extraction.model, cfg.extraction.revision)
+    return sizes.size_of(folder) if folder else None
 
 
 def _no_place(cfg: Config, sides: Sequence[Reckoned]) -> str:

@@ -17,8 +17,8 @@ from importlib import resources
 from typing import Any
 
 from trawl.errors import ConfigError
-from trawl.planning.models import Size
 from trawl.sections import Plan
+from trawl.sizes import Size
 
 _COMPUTE, _MEMORY, _BATCH = 0.5, 0.6, 128
 

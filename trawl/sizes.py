@@ -34,8 +34,13 @@ def folder_of(key: str, model: str, revision: str) -> Path | None:
 
 
 def size_of(folder: Path) -> Size:
-    """Raises ValueError, OSError, KeyError where a file is not what it should be."""
+    """Raises ValueError, OSError where a file is missing, cut short or not what it should be."""
     count = total = 0
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if missing := sorted(name for name in named if not (folder / name).is_file()):
+            raise ValueError(f"{len(missing)} of {len(named)} files of weights are missing, {missing[0]} first")
     for path in sorted(folder.glob("*.safetensors")):
         for tensor in head(path).values():
             if isinstance(tensor, dict) and "shape" in tensor:
