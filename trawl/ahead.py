@@ -50,7 +50,7 @@ def _doctor(args: Namespace) -> int:
 
     cfg = recipes.load(args.recipe, args.set) if args.recipe else Config().override(*args.set)
     tell: Callable[[Any], None] = (lambda finding: None) if args.json else lambda f: print(front.line(f), flush=True)
-    findings = front.examine(front.patient_of(cfg, args.store), tell)
+    findings = front.examine(front.patient_of(cfg, args.store), tell, front.LANES)
     found = front.tree(findings)
     if args.json:
         print(json.dumps(found))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import small
 
-from trawl import experiment, pipeline
+from trawl import cli, experiment, pipeline
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.executors import Inline
@@ -235,3 +235,19 @@ def test_answers_that_are_not_there_yet_are_stood_in_for(plans: dict[str, Any], 
     assert max(row["tokens_out"] for row in rows) == 10
     assert all(0 < len(row["text"]) < 200 for row in rows if row["status"] == "ok")
     assert one.fingerprints["item_answers"] not in inputs.fingerprints.values()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[data.synthetic]\nusers = 60\nitems = 40\n[resources]\nexecutor = "inline"\n')
+    words = ["plan", str(recipe), "--store", str(tmp_path / "s"), "--set", "plan.price_gpu_hour=3"]
+    assert cli.main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["prompts"]
+    assert "item_texts" in err
+    assert cli.main([*words, "--probe"]) == 0
+    shown = capsys.readouterr().out
+    assert "tokens out" in shown
+    assert "- made now: nothing" in shown
+    assert cli.main([*words, "--gpu", "H2000"]) == 2
+    assert "H200" in capsys.readouterr().err

@@ -56,9 +56,7 @@ def patient_of(cfg: Config, store: str) -> Patient:
     return Patient(tuple(cfgs.values()), store)
 
 
-def examine(
-    patient: Patient, tell: Callable[[Finding], None], lanes: Sequence[Sequence[Check]] = LANES
-) -> list[Finding]:
+def examine(patient: Patient, tell: Callable[[Finding], None], lanes: Sequence[Sequence[Check]]) -> list[Finding]:
     """All findings, in the order of the checks; `tell` hears of each as its check ends."""
     found: dict[str, list[Finding]] = {}
 
