@@ -9,12 +9,14 @@ import pytest
 import small
 
 from trawl import cli
+from trawl.doctor import front
+from trawl.doctor.findings import Patient
 from trawl.inputs import Inputs
 from trawl.runs import Run
 from trawl.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
-from tiny_model import make_tiny_qwen2
+from tiny_model import ANSWER, make_tiny_qwen2
 
 SETTINGS = (
     *(s for s in small.SETTINGS if not s.startswith("name=")),
@@ -86,3 +88,16 @@ def test_the_probe_tells_the_seconds(both: dict[str, Any]) -> None:
 
 def test_a_probe_keeps_no_answer(both: dict[str, Any]) -> None:
     assert set(both["left"]) == {"users", "items", "log", "cutoffs", "entities", "knowledge", "item_texts"}
+
+
+def test_the_doctor_asks_the_model_one_prompt(tmp_path: Path) -> None:
+    """One engine for real, and one that takes no prompts of that length."""
+    model = make_tiny_qwen2(tmp_path / "model")
+    cfg = small.config(*SETTINGS, f"extraction.model={model}")
+    engine = next(check for lane in front.LANES for check in lane if check.name == "engine")
+    (found,) = front.apart(engine, Patient((cfg,), str(tmp_path / "store")))
+    assert found.state == "ok", found
+    assert ANSWER in found.what
+    assert not (tmp_path / "store").exists()
+    (long,) = front.apart(engine, Patient((cfg.override("extraction.max_prompt_tokens=9000"),), str(tmp_path / "s")))
+    assert (long.state, "takes 8192 tokens" in long.what) == ("fail", True), long

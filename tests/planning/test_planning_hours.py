@@ -12,7 +12,9 @@ from trawl.errors import ConfigError
 from trawl.extraction.answers import ANSWER
 from trawl.extraction.trial import Trial
 from trawl.planning import downstream, engine, gpus, table
-from trawl.planning.prompts import Side
+from trawl.planning.prompts import KNOWN, Side, reckon
+from trawl.planning.sample import Sample, Texts
+from trawl.planning.work import Asked
 
 EIGHT = sizes.Size(parameters=8_000_000_000, bytes=16_000_000_000, cache_bytes=131_072, hidden=4096)
 
@@ -27,6 +29,7 @@ def side(asked: float = 1000, tokens_in: float = 2e6, tokens_out: float = 1e5) -
         again=0,
         cached=0,
         too_long=0,
+        skipped=0,
         asked=asked,
         cut=0,
         cut_tokens=0,
@@ -152,3 +155,53 @@ def test_words_for_numbers() -> None:
     assert [table.volume(n) for n in (12, 3_400, 5_600_000, 7.8e9)] == ["12 B", "3.4 kB", "5.6 MB", "7.8 GB"]
     assert [table.duration(s) for s in (4.21, 120, 7200, 864_000)] == ["4.2 s", "2.0 min", "2.0 h", "10.0 days"]
     assert table.share(1, 4) == "25.0%"
+
+
+def prompts(*rows: dict[str, object]) -> pa.Table:
+    """Prompts of item entities 1, 2, ...: digest, tokens, what is kept and cut."""
+    blank = {"step": 0, "chunk": 0, "template": "t", "items": [1], "text_digests": ["d"], "cutoff": 0}
+    return pa.Table.from_pylist([{**blank, **row, "owner": row["entity"]} for row in rows])
+
+
+def reckoned(table: pa.Table, answered: pa.Table | None = None, entities: int = 0) -> Side:
+    asked = Asked("user", Config().override("extraction.max_prompt_tokens=1256"), {}, frozenset(), ("default",))
+    sampled = len(set(table.column("entity").to_pylist()))
+    return reckon(
+        asked,
+        Sample(entities or sampled, sampled, table),
+        Texts(0, 0, 0),
+        KNOWN.empty_table() if answered is None else answered,
+    )
+
+
+def test_equal_known_and_too_long_prompts_are_not_asked() -> None:
+    rows = [
+        {"entity": 1, "digest": "a", "tokens": 300, "kept": [100], "cut": 0},
+        {"entity": 2, "digest": "a", "tokens": 300, "kept": [100], "cut": 0},
+        {"entity": 3, "digest": "b", "tokens": 500, "kept": [300], "cut": 50},
+        {"entity": 4, "digest": "c", "tokens": 1001, "kept": [0], "cut": 900},
+        {"entity": 5, "digest": "d", "tokens": 1000, "kept": [800], "cut": 0},
+    ]
+    known = pa.Table.from_pylist([{"digest": "b", "tokens_in": 500, "tokens_out": 9, "bytes": 40}], schema=KNOWN)
+    side = reckoned(prompts(*rows), known, entities=50)
+    counts = {name: getattr(side, name) for name in ("prompts", "again", "cached", "too_long", "asked", "cut")}
+    assert counts == {"prompts": 50, "again": 10, "cached": 10, "too_long": 10, "asked": 20, "cut": 20}
+    assert (side.tokens_in, side.each_in) == (10 * (300 + 1000), 600)
+    assert (side.cut_tokens, side.text_tokens) == (9500, 10 * (1300 + 950))
+    assert side.error > 0.5  # five of fifty say little
+
+
+def test_chunks_are_merged_by_one_more_prompt_and_skipped_ones_are_told() -> None:
+    whole = {"kept": [200], "cut": 0, "tokens": 300, "chunks": 1, "plan": "whole"}
+    part = {"kept": [800], "cut": 0, "tokens": 900, "chunks": 3, "plan": "chunks"}
+    rows = [
+        {"entity": 1, "digest": "a", **whole},
+        *({"entity": 2, "digest": f"b{n}", **part} for n in range(3)),
+        {"entity": 3, "digest": "c", **whole, "plan": "skip", "tokens": 9000, "cut": 8900},
+    ]
+    side = reckoned(prompts(*rows))
+    assert (side.skipped, side.too_long, side.asked, side.merges, side.merged_chunks) == (1, 0, 4, 1, 3)
+    assert side.around == 100
+    full = side.answered(50.0, "test", 100.0)
+    assert (full.asked, full.tokens_out) == (5, 250)
+    assert full.tokens_in == 300 + 3 * 900 + 100 + 3 * 50

@@ -44,6 +44,10 @@ def _side_lines(side: Mapping[str, Any]) -> list[str]:
         out.append(f"{what}; tokens in +- {side['error']:.1%} (95 %)" if side["error"] else what)
     if side["asked"]:
         out.append(f"{name}: {side['each_out']:.0f} tokens an answer, {side['tokens_out_from']}")
+    if side["too_long"] or side["skipped"]:
+        out.append(f"{name}: not sent are {side['too_long']:,} too long for any text, {side['skipped']:,} skipped")
+    if side["merges"]:
+        out.append(f"{name}: of {side['merges']:,.0f} the texts are read in chunks; one more prompt each merges them")
     if side["again"] and side["sampled"] < side["entities"]:
         out.append(f"{name}: equal prompts were counted within the sample; there may be more of them")
     return out

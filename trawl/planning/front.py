@@ -130,8 +130,9 @@ def _entities(cell: Cell, store: Store, side: str) -> int:
 
 def _side(found: Reckoned) -> dict[str, Any]:
     side = found.side
-    whole = ("prompts", "again", "cached", "too_long", "asked", "cut", "cut_tokens", "text_tokens", "tokens_in")
-    rounded = {name: round(getattr(side, name)) for name in (*whole, "tokens_out", "prompt_bytes", "answer_bytes")}
+    counts = ("prompts", "again", "cached", "too_long", "skipped", "asked", "cut", "merges", "merged_chunks")
+    sums = ("cut_tokens", "text_tokens", "tokens_in", "tokens_out", "prompt_bytes", "answer_bytes")
+    rounded = {name: round(getattr(side, name)) for name in (*counts, *sums)}
     tried = found.trial and {
         "prompts": found.trial.answers.num_rows,
         "seconds": found.trial.seconds,

@@ -35,6 +35,7 @@ class Side:
     again: float  # equal to another prompt: asked once
     cached: float  # answered in the store's cache
     too_long: float  # no room for any text: rows of that status, not sent
+    skipped: float  # of more text than the recipe wants read
     asked: float
     cut: float  # prompts of which something is cut
     cut_tokens: float
@@ -43,19 +44,30 @@ class Side:
     error: float  # relative half-width of the 95 % interval of tokens_in
     prompt_bytes: float  # of the table of prompts
     each_in: float  # tokens of a prompt that is sent, asked now or known
+    merges: float = 0.0  # entities whose texts are read in chunks: one more prompt merges their answers
+    merged_chunks: float = 0.0  # of all of them
+    around: float = 0.0  # tokens of a prompt beside its texts
     each_out: float = 0.0
     tokens_out: float = 0.0
     tokens_out_from: str = ""
     answer_bytes: float = 0.0  # of one answer, its row in a table
 
     def answered(self, each_out: float, source: str, size: float) -> "Side":
-        """With the lengths of answers."""
-        out = self.asked * each_out
-        return replace(self, each_out=each_out, tokens_out=out, tokens_out_from=source, answer_bytes=size)
+        """With the lengths of answers, and the prompts that merge them."""
+        asked = self.asked + self.merges
+        return replace(
+            self,
+            asked=asked,
+            tokens_in=self.tokens_in + self.merges * self.around + self.merged_chunks * each_out,
+            tokens_out=asked * each_out,
+            each_out=each_out,
+            tokens_out_from=source,
+            answer_bytes=size,
+        )
 
     def nothing_asked(self) -> "Side":
         """When all answers are published already."""
-        return replace(self, asked=0.0, tokens_in=0.0, tokens_out=0.0, error=0.0)
+        return replace(self, asked=0.0, tokens_in=0.0, tokens_out=0.0, error=0.0, merges=0.0, merged_chunks=0.0)
 
     def of(self, prompts: float) -> "Side":
         """As many of these prompts, none of them known."""
@@ -83,7 +95,7 @@ def fresh(rows: pa.Table, answered: pa.Table, cfg: Config) -> pa.Table:
     """Of the sampled prompts those that an engine would be asked: each once, with room for a text, not known."""
     first = once(rows)
     room = cfg.extraction.max_prompt_tokens - cfg.extraction.max_answer_tokens
-    first = first.filter(pc.less_equal(first.column("tokens"), room))
+    first = first.filter(pc.and_(pc.less_equal(first.column("tokens"), room), pc.invert(_skipped(first))))
     return first.filter(pc.invert(pc.is_in(first.column("digest"), value_set=answered.column("digest"))))
 
 
@@ -100,10 +112,10 @@ def reckon(work: Asked, sample: Sample, texts: Texts, answered: pa.Table) -> Sid
     asked, first = fresh(rows, answered, cfg), once(rows)
     sent = fresh(rows, answered.slice(0, 0), cfg)
     room = cfg.extraction.max_prompt_tokens - cfg.extraction.max_answer_tokens
-    over = pc.sum(pc.greater(rows.column("tokens"), room)).as_py() or 0
-    per_text = rows.column("kept").combine_chunks().flatten()
-    kept = pc.sum(per_text).as_py() or 0
-    cut = pc.sum(rows.column("cut")).as_py() or 0
+    skipped = _count(_skipped(rows))
+    over = _count(pc.and_(pc.greater(rows.column("tokens"), room), pc.invert(_skipped(rows))))
+    merges, chunks = _merged(asked)
+    kept, cut = _kept(rows), pc.sum(rows.column("cut")).as_py() or 0
     return Side(
         side=work.side,
         arms=work.arms,
@@ -113,15 +125,43 @@ def reckon(work: Asked, sample: Sample, texts: Texts, answered: pa.Table) -> Sid
         again=(rows.num_rows - first.num_rows) * scale,
         cached=answered.num_rows * scale,
         too_long=over * scale,
+        skipped=skipped * scale,
         asked=asked.num_rows * scale,
-        cut=(pc.sum(pc.greater(rows.column("cut"), 0)).as_py() or 0) * scale,
+        cut=_count(pc.greater(rows.column("cut"), 0)) * scale,
         cut_tokens=cut * scale,
         text_tokens=(kept + cut) * scale,
         tokens_in=(pc.sum(asked.column("tokens")).as_py() or 0) * scale,
         error=_error(asked, sample),
         prompt_bytes=_stored(rows.drop_columns(["owner"])) * scale,
         each_in=float(pc.mean(sent.column("tokens")).as_py() or 0),
+        merges=merges * scale,
+        merged_chunks=chunks * scale,
+        around=((pc.sum(sent.column("tokens")).as_py() or 0) - _kept(sent)) / max(1, sent.num_rows),
     )
+
+
+def _skipped(rows: pa.Table) -> pa.Array:
+    """(n,) which prompts the recipe's policy does not ask, where the table says so."""
+    if "plan" not in rows.column_names:
+        return pa.repeat(pa.scalar(False), rows.num_rows)
+    return pc.equal(rows.column("plan"), "skip").combine_chunks()
+
+
+def _merged(asked: pa.Table) -> tuple[int, int]:
+    """Entities whose texts are divided over several prompts, where the table says so; and these prompts."""
+    if "chunks" not in asked.column_names:
+        return 0, 0
+    parts = asked.filter(pc.greater(asked.column("chunks"), 1))
+    return len(pc.unique(parts.column("entity"))), parts.num_rows
+
+
+def _kept(rows: pa.Table) -> int:
+    """Tokens of texts in the prompts."""
+    return int(pc.sum(rows.column("kept").combine_chunks().flatten()).as_py() or 0)
+
+
+def _count(mask: pa.Array) -> int:
+    return int(pc.sum(mask).as_py() or 0)
 
 
 def _scale(work: Asked, sample: Sample, texts: Texts) -> float:

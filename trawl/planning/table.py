@@ -5,7 +5,7 @@ from typing import Any
 
 from trawl.printing import table
 
-_COLUMNS = ("", "entities", "prompts", "cached", "asked", "cut", "too long", "tokens in", "tokens out", "time", "GPU h")
+_COLUMNS = ("", "entities", "prompts", "cached", "asked", "cut", "not sent", "tokens in", "tokens out", "time", "GPU h")
 
 
 def lines(tree: Mapping[str, Any]) -> str:
@@ -28,7 +28,7 @@ def _prompt_row(side: Mapping[str, Any]) -> list[str]:
         count(side["cached"]),
         count(side["asked"]),
         f"{count(side['cut'])} ({share(side['cut_tokens'], side['text_tokens'])})",
-        count(side["too_long"]),
+        count(side["too_long"] + side["skipped"]),
         count(side["tokens_in"]),
         count(side["tokens_out"]),
         duration(hours["seconds"]) if hours else "?" if side["asked"] else "-",
