@@ -229,6 +229,8 @@ class Plan(Section):
     throughput: dict[str, Throughput] = {}  # measured figures by the GPU's name, before the data sheet's
     parameters: NotNegative = 0.0  # billions that a token passes through; 0: counted in the model's files
     price_gpu_hour: NotNegative = 0.0  # in any currency; 0: no costs are given
+    price_million_in: NotNegative = 0.0  # of tokens read, where an endpoint is paid by them
+    price_million_out: NotNegative = 0.0
     start_seconds: NotNegative = 120.0  # until an engine answers, where it is not measured
     probe_prompts: Annotated[int, Field(ge=8)] = 512  # of each side that --probe asks, vllm at most 8 engine_rows
     sample_users: Annotated[int, Field(ge=20)] = 2000

@@ -100,8 +100,10 @@ def test_hours_cost_and_engines_side_by_side() -> None:
     assert hours.busy == pytest.approx(2000 + 1000)
     assert hours.seconds == pytest.approx(60 + 3000 / 2)
     assert hours.gpu_hours == pytest.approx((3000 + 2 * 60) / 3600)
-    assert engine.cost([hours], cfg) == pytest.approx(3 * hours.gpu_hours)
-    assert engine.cost([hours], config()) is None
+    assert engine.cost([side()], [hours], cfg) == pytest.approx(3 * hours.gpu_hours)
+    assert engine.cost([side()], [hours], config()) is None
+    by_token = config("plan.price_million_in=0.5", "plan.price_million_out=2")
+    assert engine.cost([side()], [], by_token) == pytest.approx(2 * 0.5 + 0.1 * 2)
     halved = engine.by_rate(side(), gpus.Rate(1000, 100, "test"), cfg.override("resources.tensor_parallel=2"))
     assert halved.busy == pytest.approx(hours.busy / 2)
     assert halved.gpu_hours == pytest.approx((1500 + 2 * 60) * 2 / 3600)

@@ -1,12 +1,16 @@
 """A plan against the run that follows: counts, tokens, what is cached; and that planning leaves no answer behind."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "extraction"))
+from tiny_model import make_tiny_qwen2
 
 from trawl import cli, experiment, pipeline
 from trawl.config import Config
@@ -235,6 +239,23 @@ def test_answers_that_are_not_there_yet_are_stood_in_for(plans: dict[str, Any], 
     assert max(row["tokens_out"] for row in rows) == 10
     assert all(0 < len(row["text"]) < 200 for row in rows if row["status"] == "ok")
     assert one.fingerprints["item_answers"] not in inputs.fingerprints.values()
+
+
+def test_a_named_gpu_gives_hours_and_costs_without_a_probe(tmp_path: Path) -> None:
+    """The model's own tokens and size; nothing is started."""
+    model = make_tiny_qwen2(tmp_path / "model")
+    engine = ("extraction.engine=vllm", f"extraction.model={model}", "resources.executor=ray", "resources.actors=1")
+    prices = ("plan.gpu=H200", "plan.price_gpu_hour=4", "plan.start_seconds=60", "plan.users_per_day=0.5")
+    tree = planned(small.config(*engine, *prices), Store(str(tmp_path / "s")))
+    for found in tree["prompts"]:
+        (hours,) = found["hours"]
+        assert (hours["device"], hours["gpus"], hours["start"]) == ("H200", 1, 60)
+        assert hours["busy"] > 0
+        assert hours["gpu_hours"] == pytest.approx((60 + hours["busy"]) / 3600)
+    assert tree["cost"] == pytest.approx(4 * tree["engine"]["gpu_hours"])
+    assert 0 < tree["refresh"]["cost"] <= tree["cost"]
+    assert any("data sheet of H200, not measured" in line for line in tree["assumptions"])
+    assert "GPU hours" in table.lines(tree)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

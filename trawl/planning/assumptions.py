@@ -64,7 +64,7 @@ def _no_hours(cfg: Config, side: Mapping[str, Any]) -> str:
 def _hours_line(engine: Mapping[str, Any], cfg: Config) -> str:
     line = f"hours: {engine['source']}; engines side by side: {engine['engines']}"
     if engine["gpu_hours"] and not cfg.plan.price_gpu_hour:
-        return f"{line}; no cost: plan.price_gpu_hour is not set"
+        return f"{line}; they cost nothing here: plan.price_gpu_hour is not set"
     return line
 
 

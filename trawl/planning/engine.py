@@ -72,7 +72,8 @@ def by_rate(side: Side, rate: Rate, cfg: Config) -> Hours:
     )
 
 
-def cost(hours: Sequence[Hours], cfg: Config) -> float | None:
-    """Price of the GPU hours; None where no price is set or no GPU was in it."""
-    total = sum(h.gpu_hours for h in hours)
-    return total * cfg.plan.price_gpu_hour if cfg.plan.price_gpu_hour and total else None
+def cost(sides: Sequence[Side], hours: Sequence[Hours], cfg: Config) -> float | None:
+    """Price of the tokens and of the GPU hours; None where no price is set or nothing of the kind is used."""
+    prices = cfg.plan
+    tokens = sum(s.tokens_in * prices.price_million_in + s.tokens_out * prices.price_million_out for s in sides) / 1e6
+    return tokens + sum(h.gpu_hours for h in hours) * prices.price_gpu_hour or None

@@ -59,6 +59,7 @@ def plan(
         "training": asdict(training) if training else None,
         "storage": _storage(sides, encoding, made, store),
         "engine": _engine(sides, cfg),
+        "cost": engine.cost([found.side for found in sides], [h for found in sides for h in found.hours[:1]], cfg),
         "refresh": _refresh(sides, cfg),
     }
     return tree | {"assumptions": assumptions(tree, cfg, probe, _no_place(cfg, sides))}
@@ -159,7 +160,6 @@ def _engine(sides: Sequence[Reckoned], cfg: Config) -> dict[str, Any] | None:
         "engines": max(hours.engines for hours in first),
         "seconds": sum(hours.seconds for hours in first),
         "gpu_hours": sum(hours.gpu_hours for hours in first),
-        "cost": engine.cost(first, cfg),
     }
 
 
@@ -193,5 +193,5 @@ def _refresh(sides: Sequence[Reckoned], cfg: Config) -> dict[str, Any]:
         "tokens_out": round(sum(day.tokens_out for _, day in days)),
         "seconds": sum(h.seconds for found in hours for h in found) if known else None,
         "gpu_hours": sum(h.gpu_hours for found in hours for h in found) if known else None,
-        "cost": engine.cost([h for found in hours for h in found], cfg) if known else None,
+        "cost": engine.cost([day for _, day in days], [h for found in hours for h in found], cfg),
     }

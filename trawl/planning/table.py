@@ -40,9 +40,8 @@ def _rest_rows(tree: Mapping[str, Any]) -> list[list[str]]:
     """What, how much of it, how long."""
     rows = []
     if tree["engine"]:
-        cost = "" if tree["engine"]["cost"] is None else f", cost {tree['engine']['cost']:,.2f}"
         gpu = tree["engine"]["gpu_hours"]
-        what = f"{gpu:.2f} GPU hours{cost}" if gpu else f"on {tree['engine']['device']}"
+        what = f"{gpu:.2f} GPU hours" if gpu else f"on {tree['engine']['device']}"
         rows.append(["engine", what, duration(tree["engine"]["seconds"])])
     for name, what in (("encoding", "texts"), ("training", "samples an epoch")):
         found = tree[name]
@@ -50,6 +49,8 @@ def _rest_rows(tree: Mapping[str, Any]) -> list[list[str]]:
             time = "?" if found["seconds"] is None else duration(found["seconds"])
             each = f"{count(found['count'])} {what}, {found['tables']} {'tables' if name == 'encoding' else 'models'}"
             rows.append([name, each, time])
+    if tree["cost"] is not None:
+        rows.append(["cost", f"{tree['cost']:,.2f}", ""])
     size = tree["storage"]
     rows.append(["storage", ", ".join(f"{name.replace('_', ' ')} {volume(n)}" for name, n in size.items()), ""])
     day = tree["refresh"]
