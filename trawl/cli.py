@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, retrying, served, suggest, views
+from trawl import __version__, ahead, config, printing, recipes, retrying, served, suggest, views
 from trawl.errors import TrawlError
 from trawl.notes import described
 from trawl.stage import Executor
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     served.add(commands, _command, _add_store)
     retrying.add(commands, _command, _add_store, _run_recipe)
     suggest.add(commands, _command, _add_store)
+    ahead.add(commands, _command, _add_store)
     return parser
 
 

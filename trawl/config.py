@@ -18,6 +18,7 @@ from trawl.sections import (
     Extraction,
     Linking,
     Model,
+    Plan,
     Refresh,
     Resources,
     Retry,
@@ -46,6 +47,7 @@ class Config(Section):
     experiment: Experiment = Experiment()
     search: Search = Search()
     retry: Retry = Retry()
+    plan: Plan = Plan()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ class Config(Section):
 
     def digest(self, study: bool = False) -> str:
         """Digest of what a recipe asks for: the identity behind a run's name, or with `search` behind a study's."""
-        aside = {"resources", "retry"}
+        aside = {"resources", "retry", "plan"}
         tree = self.model_dump(mode="json", exclude=aside if study else aside | {"search"})
         tree["http"] = {key: value for key, value in tree["http"].items() if key not in Http.WHERE}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

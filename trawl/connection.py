@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from typing import Any
 
 from trawl.config import Config
@@ -47,3 +48,18 @@ def connect(cfg: Config) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster that this process has joined offers; none where it has joined none."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return []
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def leave() -> None:
+    """Leave the cluster; one that was started on this machine ends."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()

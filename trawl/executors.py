@@ -78,7 +78,13 @@ class OnRay:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         import ray
 
-        return ray.get(ray.remote(num_cpus=1)(function).remote(*arguments))
+        try:
+            return ray.get(ray.remote(num_cpus=1)(function).remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            ours = _ours(error.cause)
+            if ours is None:
+                raise
+            raise ours from error
 
     def _tasks(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray

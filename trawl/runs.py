@@ -102,7 +102,8 @@ def claim(store: Store, name: str, cfg: Config, cells: list[Cell], study: bool =
         raise RunNameTaken(f"{name!r} in {store.uri} is a {'run' if study else 'study'}; give another --name")
     if old and old["recipe_digest"] != cfg.digest(study) and not _without_trace(run, old):
         mine, theirs = flat(cfg.model_dump(mode="json")), flat(old["recipe"])
-        without = ("resources.", "retry.") if study else ("resources.", "retry.", "search.")
+        aside = ("resources.", "retry.", "plan.")
+        without = aside if study else (*aside, "search.")
         differ = sorted(
             k
             for k in mine.keys() | theirs.keys()

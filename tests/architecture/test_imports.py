@@ -19,13 +19,14 @@ ORDER = [
     {"raw"},
     {"checks", "inputs", "environment", "connection", "working_dir"},
     {"weights"},
-    {"stage"},
+    {"stage", "sizes"},
     {"worker"},
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit", "suggest"},
-    {"served", "retrying"},
+    {"served", "retrying", "planning", "doctor"},
+    {"ahead"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -1,0 +1,1 @@
+"""What a run will take, before anything is spent: prompts, tokens, hours, bytes, from samples (`trawl plan`)."""
