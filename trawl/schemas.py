@@ -14,7 +14,7 @@ FIELDS = pa.map_(pa.string(), pa.list_(pa.string()))  # field name -> its values
 TRAIN, VALID, TEST = "train", "valid", "test"
 
 # The statuses of an answer. Only `ok` and `truncated` carry text.
-STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text")
+STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text", "ungrounded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,12 @@ _ANSWERS: dict[str, pa.DataType] = {
     "seconds": pa.float64(),
     "engine": pa.string(),
     "digest": pa.string(),  # of the prompt; null where no prompt was made
+}
+# What of an answer stands in what its prompt showed; derived from both, so it stands in the answers and in no cache.
+GROUNDING: dict[str, pa.DataType] = {
+    "mentions": pa.int32(),  # distinct names, numbers and titles in the answer; 0 where it was not looked at
+    "grounded": pa.float64(),  # the share of them that was read; null where there is none
+    "unsupported": pa.list_(TEXT),  # the others, as the answer has them
 }
 _EMBEDDINGS: dict[str, pa.DataType] = {
     "entity": INDEX,
@@ -151,8 +157,9 @@ CONTRACTS: dict[str, Contract] = {
             _contract(
                 name,
                 "entity",
-                _ANSWERS,
-                nullable=frozenset({"text", "reason", "digest"}),
+                _ANSWERS | GROUNDING,
+                version=2,
+                nullable=frozenset({"text", "reason", "digest", "grounded"}),
                 status="status",
                 values={"status": STATUSES},
             )

@@ -85,6 +85,8 @@ class Extraction(Section):
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
     max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256
+    grounding: bool = True  # compare names, numbers and titles of each answer with what its prompt showed
+    grounding_threshold: Share = 0.0  # answers of which a smaller share was found become `ungrounded`; 0: none do
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
 

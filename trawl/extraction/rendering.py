@@ -55,11 +55,13 @@ class Renderer:
         there = self.catalogue.tokens[items].tolist()
         texts = clipped(self.catalogue.texts(items, digests), row["kept"], there, self.counted_by.spans)
         titles = self.catalogue.titles(items)
+        profile = self.people.profile(row["owner"]) if self.people else {}
         if self.people is None:
             frame = item_frame(titles[0], self.factors)
         else:
-            frame = user_frame(titles, self.people.profile(row["owner"]), self.factors)
-        return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens)
+            frame = user_frame(titles, profile, self.factors)
+        facts = (*frame.labels, *(f"{name}: {', '.join(values)}" for name, values in profile.items()))
+        return Request(row["digest"], frame.render(texts), texts, tuple(digests), self.cfg.max_answer_tokens, facts)
 
 
 def each_once(rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -23,6 +23,7 @@ from trawl.extraction.asking import ask
 from trawl.extraction.cache import AnswerCache
 from trawl.extraction.engines import CopyEngine, Engine, keys_of, label, models_of
 from trawl.extraction.feeding import answer_missing
+from trawl.extraction.grounded import Grounding, grounding_keys, plain
 from trawl.extraction.key_factors import path_of
 from trawl.extraction.rendering import Renderer, copies, each_once, failed_answers
 from trawl.inputs import Inputs
@@ -76,6 +77,8 @@ class Asker:
         self.engine: Engine = CopyEngine() if copies(side, cfg) else self.renderer.counted_by
         self.cache = None if copies(side, cfg) else AnswerCache(inputs.store)
         self.batch_rows = cfg.resources.batch_rows
+        grounds = cfg.extraction.grounding and not copies(side, cfg)
+        self.judged = Grounding(self.renderer, cfg.extraction, self.batch_rows) if grounds else None
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
@@ -83,7 +86,8 @@ class Asker:
         digests = rows.column("digest")
         known = self._known(digests.unique().to_pylist())
         answers = pa.concat_tables([known, *self._asked(rows, known)])
-        yield 0, _with_entity(pa.array([], INDEX), ANSWER.empty_table())
+        answers = self.judged(rows, answers) if self.judged else plain(answers)
+        yield 0, _with_entity(pa.array([], INDEX), plain(ANSWER.empty_table()))
         if rows.num_rows:
             where = pc.index_in(digests, value_set=answers.column("digest"))
             whole = _with_entity(rows.column("entity"), answers.take(where))
@@ -130,7 +134,7 @@ class Gatherer:
         entities = self.inputs.part(f"{self.side}s", task.number, [self.side]).column(0).combine_chunks()
         answers = self.inputs.scattered(1, task.number)
         silent = entities.filter(pc.invert(pc.is_in(entities, value_set=answers.column("entity"))))
-        return pa.concat_tables([answers, _with_entity(silent, no_text_rows(len(silent)))])
+        return pa.concat_tables([answers, _with_entity(silent, plain(no_text_rows(len(silent))))])
 
 
 def buckets(prompts: str, inputs: Inputs) -> int:
@@ -168,10 +172,11 @@ class _Check:
         check_failures(f"{self.side}_answers", counts, cfg.extraction.failures, cfg.extraction.failure_limit)
 
 
-def _keys(cfg: Config) -> tuple[str, ...]:
+def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     shuffle = ("shuffle_of", "shuffle_seed") if cfg.extraction.source == "shuffled" else ()
     always = ("source", "domain", "max_prompt_tokens", "max_answer_tokens")
-    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle)))
+    judged = () if copies(side, cfg) else grounding_keys(cfg.extraction)
+    return (*keys_of(cfg.extraction), *(f"extraction.{key}" for key in (*always, *shuffle, *judged)))
 
 
 def _models(cfg: Config) -> dict[str, str]:
@@ -192,7 +197,7 @@ def _stage(side: str) -> Stage:
         artifact=f"{side}_answers",
         version=1,
         reads=partial(_reads, side),
-        keys=_keys,
+        keys=partial(_keys, side),
         models=_models,
         sources=_factors,
         plan=per_part(f"{side}_prompts"),

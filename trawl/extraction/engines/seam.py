@@ -7,13 +7,17 @@ from trawl.extraction.budget import Spans, count_tokens, word_spans
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those."""
+    """One prompt: as rendered for a language model, and its clipped texts for engines that read only those.
+
+    facts: what of outside the prompt shows beside the texts: titles, the user's profile.
+    """
 
     digest: str
     prompt: str
     texts: tuple[str, ...]
     text_digests: tuple[str, ...]
     max_tokens: int
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
