@@ -14,7 +14,10 @@ FIELDS = pa.map_(pa.string(), pa.list_(pa.string()))  # field name -> its values
 TRAIN, VALID, TEST = "train", "valid", "test"
 
 # The statuses of an answer. Only `ok` and `truncated` carry text.
-STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text", "ungrounded")
+STATUSES = (
+    *("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text"),
+    "ungrounded",  # its text stays in the answer cache
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,8 @@ _ANSWERS: dict[str, pa.DataType] = {
 }
 # What of an answer stands in what its prompt showed; derived from both, so it stands in the answers and in no cache.
 GROUNDING: dict[str, pa.DataType] = {
-    "mentions": pa.int32(),  # distinct names, numbers and titles in the answer; 0 where it was not looked at
-    "grounded": pa.float64(),  # the share of them that was read; null where there is none
+    "mentions": pa.int32(),  # distinct names, numbers and titles in the answer; null where it was not looked at
+    "grounded": pa.float64(),  # the share of them that was read; null without any
     "unsupported": pa.list_(TEXT),  # the others, as the answer has them
 }
 _EMBEDDINGS: dict[str, pa.DataType] = {
@@ -159,7 +162,7 @@ CONTRACTS: dict[str, Contract] = {
                 "entity",
                 _ANSWERS | GROUNDING,
                 version=2,
-                nullable=frozenset({"text", "reason", "digest", "grounded"}),
+                nullable=frozenset({"text", "reason", "digest", *GROUNDING}),
                 status="status",
                 values={"status": STATUSES},
             )

@@ -2,15 +2,15 @@
 
     TRAWL_DATA=FOLDER python tests/bench/grounding.py [--tune] [--films N] [--out FILE]
 
-FOLDER holds wikipedia-films.parquet (entity_id, label, year, text), film-facts.parquet (entity_id, relation, value) and,
-for the second corpus, ml-1m-llm-item-texts.parquet (item_id, text) with ml-1m-entity-links.tsv.
+FOLDER holds wikipedia-films.parquet (entity_id, label, year, text), film-facts.parquet (entity_id, relation, value)
+and, for the second corpus, ml-1m-llm-item-texts.parquet (item_id, text) with ml-1m-entity-links.tsv.
 
-A source is a film's text. Its right version says the same: people with initials, without accents, with a letter wrong, by
-surname, titles in quotes or with the article moved. In the wrong version of a kind half of the mentions of that kind are
-another film's of the same decade. Recall: exchanged mentions that are reported. Precision: reported mentions that were
-exchanged, over the wrong and the right version together. Films are halved by a hash of their id: `--tune` looks at one half
-and prints the threshold to take; everything else is the other half. Also: answers beside another film's source, and rows per
-second.
+A source is a film's text. Its right version says the same: people with initials, without accents, with a letter
+wrong, by surname, titles in quotes or with the article moved. In the wrong version of a kind half of the mentions of
+that kind are another film's of the same decade. Recall: exchanged mentions that are reported. Precision: reported
+mentions that were exchanged, over the wrong and the right version together. Films are halved by a hash of their id:
+`--tune` looks at one half and prints the threshold to take; everything else is the other half. Also: answers beside
+another film's source, and rows per second.
 """
 
 import argparse
@@ -140,9 +140,9 @@ def _people_forms(words: str, rng: random.Random) -> list[str]:
         f"{rng.choice(('Director', 'Actor', 'Producer'))} {words}",
         "".join(sign for sign in bare if not unicodedata.combining(sign)),
     ]
-    if last[0].isupper() and len(last) > 3:  # noqa: PLR2004 - not "Jr."
+    if last[0].isupper() and len(last) > 3:
         out.append(last)
-    if len(last) > 5:  # noqa: PLR2004 - one letter of six or more
+    if len(last) > 5:
         at = rng.randrange(2, len(last) - 1)
         out.append(f"{first} {last[:at]}{rng.choice(('', *'aeinorst'))}{last[at + 1 :]}")
     return out
@@ -332,8 +332,9 @@ def main() -> int:
             counts = count(half, pool, Grounder(wording_of(factors), close), shown)
             for kind, one in counts.items():
                 print(
-                    f"  close {close:5g}  {kind:7} precision {one.precision:.4f} recall {one.recall:.4f} f1 {one.f1:.4f}"
-                    f"  ({one.exchanged} exchanged, {one.reported} reported; {one.false_texts} of {one.texts} right texts reported)"
+                    f"  {close:3g} {kind:7} precision {one.precision:.4f} recall {one.recall:.4f} f1 {one.f1:.4f} "
+                    f"({one.exchanged} exchanged, {one.reported} reported; "
+                    f"{one.false_texts} of {one.texts} right texts reported)"
                 )
                 found[f"{name} {kind} {close:g}"] = vars(one) | {"precision": one.precision, "recall": one.recall}
             random.Random(0).shuffle(shown)

@@ -1,7 +1,7 @@
 """Grounding as columns of the answers: mentions, grounded, unsupported; and the status `ungrounded` below a threshold.
 
-It is done where a prompt's row and its answer meet, so that answers from the cache are looked at too, and the cache holds
-what was paid for and nothing that can be derived from it.
+It is done where a prompt's row and its answer meet, so that answers from the cache are looked at too, and the cache
+holds what was paid for and nothing that can be derived from it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from trawl.extraction.wording import Wording, fold
 from trawl.schemas import GROUNDING
 from trawl.sections import Extraction
 
-_NOT_JUDGED = Grounded(0, None, ())
 _NAMED = 3  # unsupported mentions in the reason of a row
 
 
@@ -35,7 +34,7 @@ def wording_of(factors: Sequence[Factor]) -> Wording:
 
 def plain(answers: pa.Table) -> pa.Table:
     """The answers with the columns of grounding, not judged: sources that copy, rows without text."""
-    return _with(answers, [_NOT_JUDGED] * answers.num_rows)
+    return _with(answers, [None] * answers.num_rows)
 
 
 class Grounding:
@@ -63,16 +62,15 @@ class Grounding:
         for request in self.renderer.requests(_each_once(wanted), self.batch_rows):
             if any(request.texts):
                 judged[request.digest] = self.grounder.ground(texts[request.digest], (*request.texts, *request.facts))
-        found = [judged.get(digest, _NOT_JUDGED) for digest in answers.column("digest").to_pylist()]
+        found = [judged.get(digest) for digest in answers.column("digest").to_pylist()]
         return self._marked(_with(answers, found), found)
 
-    def _marked(self, answers: pa.Table, found: Sequence[Grounded]) -> pa.Table:
+    def _marked(self, answers: pa.Table, found: Sequence[Grounded | None]) -> pa.Table:
         """Rows below the threshold lose their text and say why."""
-        low = [one.share is not None and one.share < self.threshold for one in found]
-        if not any(low):
+        reasons = [self._reason(one) if one else None for one in found]
+        if not any(reasons):
             return answers
-        reasons = [_reason(one, self.threshold) if is_low else None for one, is_low in zip(found, low, strict=True)]
-        mask = pa.array(low)
+        mask = pa.array([reason is not None for reason in reasons])
         for name, value in (
             ("status", pa.scalar(UNGROUNDED)),
             ("reason", pa.array(reasons, pa.string())),
@@ -84,6 +82,14 @@ class Grounding:
             answers = answers.set_column(place, field, pc.if_else(mask, new, answers.column(name)))
         return answers
 
+    def _reason(self, one: Grounded) -> str | None:
+        """What is wrong with an answer; None when its share is high enough, or when it names nothing."""
+        if one.share is None or one.share >= self.threshold:
+            return None
+        named = ", ".join(text[:60] for text in one.unsupported[:_NAMED])
+        more = len(one.unsupported) - _NAMED
+        return f"grounded {one.share:.2f}, below {self.threshold:g}: {named}{f' and {more} more' if more > 0 else ''}"
+
 
 def _each_once(rows: pa.Table) -> pa.Table:
     """The first row of each digest; they are sorted by digest."""
@@ -91,14 +97,12 @@ def _each_once(rows: pa.Table) -> pa.Table:
     return rows.take(pa.array([n for n, d in enumerate(digests) if not n or d != digests[n - 1]], pa.int64()))
 
 
-def _reason(one: Grounded, threshold: float) -> str:
-    named = ", ".join(text[:60] for text in one.unsupported[:_NAMED])
-    more = len(one.unsupported) - _NAMED
-    return f"grounded {one.share:.2f}, below {threshold:g}: {named}{f' and {more} more' if more > 0 else ''}"
-
-
-def _with(answers: pa.Table, found: Sequence[Grounded]) -> pa.Table:
-    columns = ([f.mentions for f in found], [f.share for f in found], [list(f.unsupported) for f in found])
+def _with(answers: pa.Table, found: Sequence[Grounded | None]) -> pa.Table:
+    columns = (
+        [one and one.mentions for one in found],
+        [one and one.share for one in found],
+        [list(one.unsupported) if one else None for one in found],
+    )
     for (name, kind), values in zip(GROUNDING.items(), columns, strict=True):
         answers = answers.append_column(pa.field(name, kind), pa.array(values, kind))
     return answers

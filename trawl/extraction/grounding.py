@@ -1,32 +1,30 @@
 """Grounding: the share of what an answer names that stands in what the engine read.
 
-A name counts as read when its words stand in one text in a row; or near each other, each the same, an initial of the other,
-or alike by edit distance (rapidfuzz); so "S. Spielberg", "Spielberg’s", "Tarkovski" and "Visitors, The" are found. A number
-counts when it stands there in any form (1,000, 2 million, twelve), a decade or century when a year of it does. It is no
-proof of truth: a name that the text gives to somebody else is not noticed.
+A name counts as read when its words stand in one text in a row; or beside each other, each the same, an initial of the
+other, or alike by edit distance (rapidfuzz); so "S. Spielberg", "Spielberg’s", "Tarkovski" and "Visitors, The" are
+found. A number counts when it stands there in any form (1,000, 2 million, twelve), a decade or century when a year of
+it does. It is no proof of truth: a name that the text gives to somebody else is not noticed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 from rapidfuzz import fuzz, process
 
 from trawl.extraction.mentions import NUMBER, Mention, mentions
-from trawl.extraction.wording import NO_WORDING, ROLES, Wording, amounts, without_case, words_of
+from trawl.extraction.wording import NO_WORDING, PARTICLES, ROLES, Wording, amounts, without_case, words_of
 
 # Chosen on half of the films of tests/bench/grounding.py, which prints what it gives on the other half.
 CLOSE = 80.0  # smallest similarity (0..100) of two words of a name that are read as one
 _FUZZY_LETTERS = 5  # shorter words must be equal
 _ALONE_LETTERS = 7  # shorter names of a single word must be equal
 _GLUED_LETTERS = 6  # shorter names are not looked for without regard to spaces
-_APART = 2  # other words that may stand between those of a name
 _PLACES = 32  # places of a word that are looked at
 _REMEMBERED = 4096  # texts kept prepared: popular items stand in many users' prompts
 _LISTED = 100  # most unsupported mentions kept of an answer
-_SMALL = frozenset(
-    "the a an of de del della di da du des van von der den la le los las el al bin ibn and y dos".split()
-)
+_SMALL = frozenset(PARTICLES) | {"the", "a", "an", "of", "and"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,17 @@ class Passage:
     def glued(self) -> str:
         return "".join(self.words)
 
+    def spells(self, letters: str) -> bool:
+        """Whether some words in a row are these letters: "spiderman" for "Spider-Man"."""
+        if letters not in self.glued:
+            return False
+        for at, word in enumerate(self.words):
+            if letters.startswith(word) and "".join(self.words[at : at + len(letters)]).startswith(letters):
+                sizes = accumulate(len(word) for word in self.words[at : at + len(letters)])
+                if len(letters) in sizes:
+                    return True
+        return False
+
 
 class Grounder:
     """Compares answers with what was read. Keeps prepared texts, so make one and use it for many rows."""
@@ -85,7 +94,7 @@ class Grounder:
         if mention.kind == NUMBER:
             return any(mention.words[0] in passage.numbers for passage in passages)
         words = mention.words
-        while len(words) > 1 and words[0] in ("the", "a", "an"):
+        if len(words) > 1 and words[0] in ("the", "a", "an") and not mention.text.startswith("A."):
             words = words[1:]
         if self._named(words, passages):
             return True
@@ -99,32 +108,39 @@ class Grounder:
         if any(phrase in passage.row for passage in passages):
             return True
         glued = "".join(words)
-        if len(glued) >= _GLUED_LETTERS and any(glued in passage.glued for passage in passages):
+        if len(glued) >= _GLUED_LETTERS and any(passage.spells(glued) for passage in passages):
             return True
-        essential = (words[0], *(word for word in words[1:] if word not in _SMALL))
-        if len(essential) == 1 and len(essential[0]) < _ALONE_LETTERS:
-            return len(words) > 1 and any(essential[0] in passage.known for passage in passages)
-        return any(self._near(essential, passage) for passage in passages)
+        told = [n for n, word in enumerate(words) if n == 0 or (word not in _SMALL and not _middle_initial(words, n))]
+        if len(told) == 1 and len(words[told[0]]) < _ALONE_LETTERS:
+            return len(words) > 1 and any(words[told[0]] in passage.known for passage in passages)
+        return any(self._near(words, told, passage) for passage in passages)
 
-    def _near(self, words: tuple[str, ...], passage: Passage) -> bool:
-        """Whether the words stand near each other in the text, each as itself, as an initial, or much alike."""
-        anchor = max(words, key=lambda word: (len(word), word))
-        spellings = {anchor} & passage.known or set(self._alike(anchor, passage))
-        if not spellings or len(anchor) == 1:
+    def _near(self, words: tuple[str, ...], told: Sequence[int], passage: Passage) -> bool:
+        """Whether the words that tell stand near each other in the text, as they are, as initials, or much alike."""
+        longest = max(told, key=lambda n: (len(words[n]), n))
+        spellings = {words[longest]} & passage.known or set(self._alike(words[longest], passage))
+        if not spellings or len(words[longest]) == 1:
             return False
-        places = [n for n, word in enumerate(passage.words) if word in spellings][:_PLACES]
-        reach = len(words) + _APART
-        return any(self._around(words, passage, range(max(0, at - reach + 1), at + reach)) for at in places)
+        places = [at for at, word in enumerate(passage.words) if word in spellings][:_PLACES]
+        return any(all(self._beside(words[n], n - longest, passage, at) for n in told) for at in places)
+
+    def _beside(self, word: str, steps: int, passage: Passage, at: int) -> bool:
+        """Whether a word stands on its side of the place `at`, at most one word further off; or in turned order."""
+        if not steps:
+            return True
+        side = 1 if steps > 0 else -1
+        for place in range(at + side, at + steps + 2 * side, side):
+            if 0 <= place < len(passage.words) and self._same(word, passage.words[place], passage.capital[place]):
+                return True
+        first, second = min(at, at - side), max(at, at - side)  # "Lopez, Ana", but not "Bo Lopez, Ana Li"
+        alone = first == 0 or not passage.capital[first - 1]
+        return alone and first >= 0 and second < len(passage.words) and passage.words[at - side] == word
 
     def _alike(self, word: str, passage: Passage) -> list[str]:
         if len(word) < _FUZZY_LETTERS or word.isdigit():
             return []
         found = process.extract(word, passage.long_words, scorer=fuzz.ratio, score_cutoff=self.close, limit=3)
         return [other for other, _, _ in found]
-
-    def _around(self, words: tuple[str, ...], passage: Passage, window: range) -> bool:
-        places = [at for at in window if at < len(passage.words)]
-        return all(any(self._same(word, passage.words[at], passage.capital[at]) for at in places) for word in words)
 
     def _same(self, word: str, other: str, capital: bool) -> bool:
         if word == other:
@@ -134,3 +150,7 @@ class Grounder:
         if len(word) == 1 or len(other) == 1:
             return True
         return min(len(word), len(other)) >= _FUZZY_LETTERS and fuzz.ratio(word, other) >= self.close
+
+
+def _middle_initial(words: Sequence[str], n: int) -> bool:
+    return len(words[n]) == 1 and 0 < n < len(words) - 1

@@ -1,9 +1,9 @@
 """What an answer names: people, places and other names, titles, numbers, each with where it stands.
 
-No model and no dictionary: names are runs of capitalised words; titles stand in quotation or book-title marks or before a
-year in parentheses; numbers are written in digits. Chinese has no capitals: there names have a middle dot (史蒂文·斯皮尔伯格)
-or follow a role (导演：张艺谋、巩俐). A single capitalised word that begins a sentence or an entry of a list is no name,
-since any word would stand there with a capital; single names in such places are missed.
+No model and no dictionary: names are runs of capitalised words; titles stand in quotation or book-title marks or before
+a year in parentheses; numbers are written in digits. Chinese has no capitals: there names have a middle dot
+(史蒂文·斯皮尔伯格) or follow a role (导演：张艺谋、巩俐). A single capitalised word that begins a sentence or an entry
+of a list is no name, since any word would stand there with a capital; single names in such places are missed.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trawl.extraction.wording import AMOUNT, CJK, NO_WORDING, OPENERS, SHORT_YEAR, Wording, amount, fold
+from trawl.extraction.wording import AMOUNT, CJK, NO_WORDING, OPENERS, PARTICLES, SHORT_YEAR, Wording, amount, fold
 
 NAME, NUMBER, TITLE = "name", "number", "title"
 
@@ -26,12 +26,13 @@ _LONGEST_TITLE = 12  # words; a longer quotation is a sentence
 _BULLET = re.compile(r"[\s*•·#>|\-–—]*(?:\(?\d{1,2}[.)]\s+)?[\s*_]*")
 _LABEL = re.compile(r"([^:：\n]{1,60}?)[\s*_]*[:：][\s*_]*")
 _PART = re.compile(r"(?<!\w)[^\W\d_]\.|\b(?:Jr|Sr|Dr|Mr|Mrs|Ms|St)\.|[^\W_]+(?:['’][^\W\d_]+)*")
-_PARTICLES = frozenset("de del della di da du des van von der den la le los las el al bin ibn of the y dos".split())
+_PARTICLES = frozenset(PARTICLES) | {"of", "the"}
 _JOINS = re.compile(r"[ \u00a0]|[-\u2010\u2011]|")
 _ENDS = re.compile(r"[.!?:;。！？：；\n•*|–—…\"“”]")  # what a capital need not mean anything after
 _ENTRY = re.compile(r"\s*[,;/]\s*|\s*$|\.(?=\s|$)|\s+and\s+|\s+&\s+")
-_IS_A = re.compile(  # what makes a title of a single word that opens a sentence
-    r"\s+(?:is|was) (?:a|an|the)(?: [\w’'/-]+){0,8}? (?:film|movie|novel|book|series|documentary|story|sequel|play|article)\b"
+_IS_A = re.compile(  # after a single word that opens a sentence: it is a title, or a surname
+    r",\s+(?:also |best |both )?(?:who|whose|known|recogni[sz]ed|remembered|famous|noted|in (?:his|her))\b|"
+    r"\s+(?:is|was) (?:a|an|the)(?: [\w’'/-]+){0,8}? (?:film|movie|novel|book|series|documentary|story|sequel|play)\b"
     r"|\s*[(（](?:1[5-9]|20)\d\ds?[)）]"
 )
 _YEAR_AFTER = re.compile(r"\s*[(（](?:1[5-9]|20)\d\ds?[)）]")

@@ -1,4 +1,4 @@
-"""How words are compared and how answers are worded: folding, numbers, words that are no names in spite of a capital."""
+"""How words are compared and how answers are worded: folding, numbers, words that are no names though capitalised."""
 
 import re
 import unicodedata
@@ -26,9 +26,23 @@ _CHINESE_DIGITS = str.maketrans("〇零一二三四五六七八九", "0012345678
 _SHORT_DECADE = re.compile(r"[1-9]0s")
 _UNITS = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
 _COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen"),
 )
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+_ORDINALS = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+)
 _CENTURIES = {"eighteenth": "18", "nineteenth": "19", "twentieth": "20"}
 _SPELLED = (
     {word: str(n) for n, word in enumerate(_COUNTS)}
@@ -95,7 +109,7 @@ def amounts(text: str, words: Iterable[str]) -> frozenset[str]:
 
 
 def is_year(number: str) -> bool:
-    return len(number) == 4 and number.isdigit() and "1500" <= number < "2100"  # noqa: PLR2004 - the digits of a year
+    return len(number) == 4 and number.isdigit() and "1500" <= number < "2100"
 
 
 @dataclass(frozen=True)
@@ -111,22 +125,29 @@ class Wording:
 
 NO_WORDING = Wording({}, frozenset())
 
+# Small words inside names.
+PARTICLES = (
+    *("de", "del", "della", "di", "da", "du", "des", "van", "von", "der", "den", "la", "le", "los", "las", "el"),
+    *("al", "bin", "ibn", "y", "dos"),
+)
 # Of people: an answer may write "Director Ana Lopez" where the text has "Ana Lopez".
-ROLES = frozenset(
-    "actor actress author captain composer detective director doctor dr filmmaker general king lady lord miss mr mrs ms "
-    "novelist oscar president prince princess producer professor queen screenwriter sir star stars writer".split()
-)
+_ROLES = """
+actor actress author captain composer detective director doctor dr filmmaker general king lady lord miss mr mrs ms
+novelist oscar president prince princess producer professor queen screenwriter sir star stars writer
+"""
+ROLES = frozenset(_ROLES.split())
 # Words that open a sentence or an entry in capitals and belong to no name.
-OPENERS = frozenset(
-    "a about above after all along also although among an and another any are as at based because before being best both "
-    "but by can classic close co come contemporary created despite directed due during each early either especially even "
-    "ever every everyone explore explores expect fans featured features featuring few film films finally first follow "
-    "following follows for four from given had has have having he her here hers him his how however i if in inspired instead "
-    "into is it its just known last late later led less like likely likes loves made many may meanwhile modern more most "
-    "movie movies much my next no none nor not nothing notable now of off often on once one only or original other others "
-    "our out over overall partly people perhaps played plus portrayed prefers produced released same second see seen set "
-    "several she shot similar since so some soon starred starring stars still such text than that the their them then "
-    "there these they this those three through throughout to together too two under unlike until up upon user users us "
-    "various viewers was we well were what when where whether which while who whose why will winner with within without won "
-    "would written yet you your".split()
-)
+_OPENERS = """
+a about above after all along also although among an and another any are as at based because before being best both
+but by can classic close co come contemporary created despite directed due during each early either especially even
+ever every everyone explore explores expect fans featured features featuring few film films finally first follow
+following follows for four from given had has have having he her here hers him his how however i if in inspired
+instead into is it its just known last late later led less like likely likes loves made many may meanwhile modern more
+most movie movies much my next no none nor not nothing notable now of off often on once one only or original other
+others our out over overall partly people perhaps played plus portrayed prefers produced released same second see seen
+set several she shot similar since so some soon starred starring stars still such text than that the their them then
+there these they this those three through throughout to together too two under unlike until up upon user users us
+various viewers was we well were what when where whether which while who whose why will winner with within without won
+would written yet you your
+"""
+OPENERS = frozenset(_OPENERS.split())

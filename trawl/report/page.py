@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trawl.config import flat
-from trawl.report import behaviour, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
+from trawl.report import behaviour, grounding, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
 from trawl.report.record import Record
 from trawl.store import Store
 
@@ -52,6 +52,7 @@ def _contents(record: Record) -> dict[str, Any]:
         "tokens": counted,
         "spreads": [p for side in ("into", "out") if (p := plots.spreads(counted, side))],
         "knowledge": knowledge.knowledge(record),
+        "grounds": grounding.grounds(record),
         "vectors": texts.vectors(record),
         "hubs": mined,
         "in_degrees": plots.in_degrees(mined),
