@@ -150,7 +150,7 @@ class _Line:
     def _trimmed(self, rest: str, run: list[tuple[int, int]], opens: bool) -> list[tuple[int, int]]:
         """The run without the words that only open a sentence."""
         at = 0
-        while opens and at < len(run) and rest[slice(*run[at])].lower().rstrip(".").replace("’", "'") in OPENERS:
+        while opens and at < len(run) and rest[slice(*run[at])].lower() in OPENERS:
             at += 1
         return run[at:]
 
