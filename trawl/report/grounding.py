@@ -65,7 +65,7 @@ def _grounds(record: Record, kind: str, variant: Variant) -> Grounds:
     bins = np.zeros(len(EDGES), dtype=np.int64)
     common: Counter[str] = Counter()
     rows = mentions = flagged = 0
-    total = 0.0
+    total, source = 0.0, source_of(record, variant)
     for table in record.batches(variant, ["mentions", "grounded", "unsupported"]):
         shares = table.column("grounded").drop_null().to_numpy()
         bins += np.bincount(np.searchsorted(EDGES, shares, side="right") - 1, minlength=len(EDGES))
@@ -77,7 +77,7 @@ def _grounds(record: Record, kind: str, variant: Variant) -> Grounds:
         common = Counter(dict(common.most_common(_REMEMBERED)))
     return Grounds(
         kind=kind,
-        source=source_of(record, variant),
+        source=source,
         arms=whose(variant, record),
         rows=rows,
         mentions=mentions,
@@ -85,7 +85,8 @@ def _grounds(record: Record, kind: str, variant: Variant) -> Grounds:
         flagged=share(flagged, rows),
         bins=tuple(int(n) for n in bins),
         common=tuple(common.most_common(_COMMON)),
-        examples=tuple(_examples(record, kind, variant)) if flagged else (),
+        # A shuffled answer was held against the text that it was made from, which is another entity's.
+        examples=tuple(_examples(record, kind, variant)) if flagged and not source.startswith("shuffled") else (),
     )
 
 
