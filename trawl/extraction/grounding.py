@@ -9,7 +9,7 @@ it does. It is no proof of truth: a name that the text gives to somebody else is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from rapidfuzz import fuzz, process
 
@@ -118,10 +118,12 @@ class Grounder:
     def _near(self, words: tuple[str, ...], told: Sequence[int], passage: Passage) -> bool:
         """Whether the words that tell stand near each other in the text, as they are, as initials, or much alike."""
         longest = max(told, key=lambda n: (len(words[n]), n))
-        spellings = {words[longest]} & passage.known or set(self._alike(words[longest], passage))
+        exact = words[longest] in passage.known
+        spellings = {words[longest]} if exact else set(self._alike(words[longest], passage))
         if not spellings or len(words[longest]) == 1:
             return False
-        places = [at for at, word in enumerate(passage.words) if word in spellings][:_PLACES]
+        found = (at for at, word in enumerate(passage.words) if word in spellings and (exact or passage.capital[at]))
+        places = list(islice(found, _PLACES))
         return any(all(self._beside(words[n], n - longest, passage, at) for n in told) for at in places)
 
     def _beside(self, word: str, steps: int, passage: Passage, at: int) -> bool:
@@ -140,7 +142,7 @@ class Grounder:
         if len(word) < _FUZZY_LETTERS or word.isdigit():
             return []
         found = process.extract(word, passage.long_words, scorer=fuzz.ratio, score_cutoff=self.close, limit=3)
-        return [other for other, _, _ in found]
+        return [other for other, _, _ in found if other[0] == word[0]]
 
     def _same(self, word: str, other: str, capital: bool) -> bool:
         if word == other:

@@ -71,10 +71,9 @@ def _plain(text: str) -> str:
     if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
-        tree = json.loads(text)
+        return "\n".join(_lines(json.loads(text), ""))
     except (ValueError, RecursionError):
         return text
-    return "\n".join(_lines(tree, ""))
 
 
 def _lines(tree: Any, label: str) -> Iterator[str]:
