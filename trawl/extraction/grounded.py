@@ -49,20 +49,19 @@ class Grounding:
 
         A prompt that showed no text at all is not judged: what the model knows by itself has no source here.
         """
-        with_text = pc.is_in(answers.column("status"), pa.array([OK, TRUNCATED]))
-        texts = dict(
-            zip(
-                answers.column("digest").filter(with_text).to_pylist(),
-                answers.column("text").filter(with_text).to_pylist(),
-                strict=True,
-            )
-        )
-        judged: dict[str, Grounded] = {}
-        wanted = rows.filter(pc.is_in(rows.column("digest"), pa.array(list(texts), pa.string())))
-        for request in self.renderer.requests(_each_once(wanted), self.batch_rows):
-            if any(request.texts):
-                judged[request.digest] = self.grounder.ground(texts[request.digest], (*request.texts, *request.facts))
-        found = [judged.get(digest) for digest in answers.column("digest").to_pylist()]
+        place = pc.index_in(answers.column("digest"), value_set=rows.column("digest"))
+        found: list[Grounded | None] = []
+        for at in range(0, answers.num_rows, self.batch_rows):
+            piece = answers.slice(at, self.batch_rows)
+            with_text = pc.is_in(piece.column("status"), pa.array([OK, TRUNCATED]))
+            prompts = rows.take(place.slice(at, self.batch_rows).filter(with_text))
+            texts = dict(zip(*(piece.column(c).filter(with_text).to_pylist() for c in ("digest", "text")), strict=True))
+            judged = {
+                request.digest: self.grounder.ground(texts[request.digest], (*request.texts, *request.facts))
+                for request in self.renderer.requests(prompts, self.batch_rows)
+                if any(request.texts)
+            }
+            found += [judged.get(digest) for digest in piece.column("digest").to_pylist()]
         return self._marked(_with(answers, found), found)
 
     def _marked(self, answers: pa.Table, found: Sequence[Grounded | None]) -> pa.Table:
@@ -89,12 +88,6 @@ class Grounding:
         named = ", ".join(text[:60] for text in one.unsupported[:_NAMED])
         more = len(one.unsupported) - _NAMED
         return f"grounded {one.share:.2f}, below {self.threshold:g}: {named}{f' and {more} more' if more > 0 else ''}"
-
-
-def _each_once(rows: pa.Table) -> pa.Table:
-    """The first row of each digest; they are sorted by digest."""
-    digests = rows.column("digest").to_pylist()
-    return rows.take(pa.array([n for n, d in enumerate(digests) if not n or d != digests[n - 1]], pa.int64()))
 
 
 def _with(answers: pa.Table, found: Sequence[Grounded | None]) -> pa.Table:
