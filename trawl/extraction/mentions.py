@@ -95,7 +95,8 @@ class _Line:
 
     def __init__(self, line: str, wording: Wording) -> None:
         self.line, self.wording, self.kind = line, wording, ""
-        self.start = bullet.end() if (bullet := _BULLET.match(line)) else 0
+        bullet = _BULLET.match(line)
+        self.start: int = bullet.end() if bullet else 0
         label = _LABEL.match(line, self.start)
         if label and (kind := wording.labels.get(fold(label[1]))):
             self.start, self.kind = label.end(), kind

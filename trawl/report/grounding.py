@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from trawl.report.record import Record, Variant, share, whose
@@ -62,7 +63,7 @@ def grounds(record: Record) -> list[Grounds]:
 
 
 def _grounds(record: Record, kind: str, variant: Variant) -> Grounds:
-    bins = np.zeros(len(EDGES), dtype=np.int64)
+    bins: npt.NDArray[np.int64] = np.zeros(len(EDGES), dtype=np.int64)
     common: Counter[str] = Counter()
     rows = mentions = flagged = 0
     total, source = 0.0, source_of(record, variant)
