@@ -127,9 +127,9 @@ def requests(films: Sequence[Film], users: int, items: int) -> Iterator[Request]
         yield Request(str(user), "", texts, tuple(films[n].name for n in mine), 256)
 
 
-def speed(films: Sequence[Film], engine: ExtractiveEngine, items: int, turn: int = 0) -> float:
+def speed(films: Sequence[Film], engine: ExtractiveEngine, users: int, items: int, turn: int = 0) -> float:
     """Rows per CPU second of a process that begins with nothing prepared; with `turn` beside others' texts."""
-    asked = list(requests(films, 2000, items))
+    asked = list(requests(films, users, items))
     answers = [reply.text for reply in engine.answer(asked)]
     answers = [*answers[turn:], *answers[:turn]]
     grounder = Grounder(wording_of(engine.factors))
@@ -143,6 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tune", action="store_true", help="look at the tuning half instead of the held-out one")
     parser.add_argument("--films", type=int, default=1500, help="most films of a corpus and half")
+    parser.add_argument("--users", type=int, default=2000, help="rows whose seconds are taken")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N mistakes of each corpus")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -166,7 +167,7 @@ def main() -> int:
         best = max(means, key=lambda close: means[close])
         print(f"threshold to take: {best} (mean f1 {means[best]:.4f}); the code has {CLOSE:g}")
     if not args.tune:
-        measure(corpora, Grounder(wording_of(factors)), ExtractiveEngine(factors), found)
+        measure(corpora, Grounder(wording_of(factors)), ExtractiveEngine(factors), args.users, found)
     if args.out:
         args.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return 0
@@ -192,7 +193,7 @@ def judge(half: Mapping[str, Sequence[Film]], grounder: Grounder, show: int, fou
 
 
 def measure(
-    corpora: dict[str, list[Film]], grounder: Grounder, engine: ExtractiveEngine, found: dict[str, Any]
+    corpora: dict[str, list[Film]], grounder: Grounder, engine: ExtractiveEngine, users: int, found: dict[str, Any]
 ) -> None:
     """The null control and the speed."""
     films = [film for film in corpora["pages"] if film.held_out][:1500]
@@ -210,9 +211,9 @@ def measure(
                 f"{name} beside the page of",
                 ", ".join(f"{what} film: {m:.3f} of mentions ({n})" for what, (m, n) in found[name].items()),
             )
-    for items, turn in ((1, 0), (15, 0), (15, 1000)):
+    for items, turn in ((1, 0), (15, 0), (15, users // 2)):
         what = f"{items} texts per row{', of somebody else' if turn else ''}"
-        found[what] = speed(films, engine, items, turn)
+        found[what] = speed(films, engine, users, items, turn)
         print(f"{what}: {found[what]:,.0f} rows per CPU second")
 
 

@@ -107,6 +107,14 @@ def test_words_of_neighbouring_names_are_no_name(text: str) -> None:
     assert Grounder().ground(f"by {text}", ["by Ana Lopez, Bo Li and Cleo Zorn"]).unsupported == (text,)
 
 
+@pytest.mark.parametrize("text", ["Brandeis", "", "Ana", "Ana Brandeis", "Brandeis, Ana", "\U0001f3ac"])
+def test_very_short_texts_are_compared(text: str) -> None:
+    one = Grounder().ground("by Ana Brandeis, Bo Brandeis and Brandeis Ana Li", [text])
+    assert one.mentions == 3
+    assert ("Ana Brandeis" in one.unsupported) == (len(text) < 6 or text == "Brandeis")
+    assert {"Bo Brandeis", "Brandeis Ana Li"} <= set(one.unsupported)
+
+
 def test_words_of_two_texts_are_no_name() -> None:
     assert Grounder().ground("by Ana Lopez", ["by Ana Berg", "by Bo Lopez"]).unsupported == ("Ana Lopez",)
     assert Grounder().ground("by Ana Lopez", ["by Bo Li", "by Ana Lopez"]).share == 1

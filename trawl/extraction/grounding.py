@@ -135,8 +135,9 @@ class Grounder:
             if 0 <= place < len(passage.words) and self._same(word, passage.words[place], passage.capital[place]):
                 return True
         first, second = min(at, at - side), max(at, at - side)  # "Lopez, Ana", but not "Bo Lopez, Ana Li"
-        alone = first == 0 or not passage.capital[first - 1]
-        return alone and first >= 0 and second < len(passage.words) and passage.words[at - side] == word
+        if first < 0 or second >= len(passage.words) or passage.words[at - side] != word:
+            return False
+        return first == 0 or not passage.capital[first - 1]
 
     def _alike(self, word: str, passage: Passage) -> list[str]:
         if len(word) < _FUZZY_LETTERS or word.isdigit():
