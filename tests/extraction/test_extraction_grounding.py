@@ -134,6 +134,60 @@ def test_odd_texts_are_looked_at_without_harm(text: str) -> None:
     assert Grounder().ground(text, [text, SOURCE]).mentions >= 0
 
 
+PIECES = (
+    *(
+        "Ana",
+        "Lopez",
+        "A.",
+        "the",
+        "of",
+        "1994",
+        "1990s",
+        "19th century",
+        "2 million",
+        '"',
+        "“",
+        "”",
+        "《",
+        "》",
+        "'",
+        "’s",
+    ),
+    *(
+        ".",
+        ",",
+        ":",
+        "\n",
+        "- ",
+        "1. ",
+        "Director:",
+        "Genre:",
+        "(1984)",
+        "导演：",
+        "张艺谋",
+        "、",
+        "·",
+        "é",
+        "\x00",
+        "\ud800",
+    ),
+    *("\u202e", "İ", "ß", "ﬁ", "Ⅳ", "½", "II", "&", "–", "{", "}", "i", "[...]", "\U0001f3ac", "1939-45", "9" * 30),
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mentions_of_any_mixture_lie_apart_and_say_where_they_stand(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(100):
+        text = "".join(rng.choice(PIECES) + rng.choice(["", " "]) for _ in range(rng.randrange(40)))
+        made = mentions(text, WORDING)
+        assert all(one.end <= other.begin for one, other in zip(made, made[1:], strict=False))
+        if text.lstrip()[:1] not in ("{", "["):
+            assert [text[m.begin : m.end] for m in made] == [m.text for m in made]
+        one = Grounder(WORDING).ground(text, [text[::-1], "Ana", ""])
+        assert len(one.unsupported) <= one.mentions <= len(made)
+
+
 FIRST = ["Ana", "Bo", "Cleo", "Dag", "Edda", "Finn", "Gala", "Hugo"]
 LAST = ["Almeida", "Brandt", "Castellan", "Dubrovin", "Eriksen", "Fontaine", "Gutmann", "Halvorsen"]
 NOUN = ["Harbour", "Orchard", "Lantern", "Meadow", "Quarry", "Window", "Tunnel", "Ferry"]
