@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,7 @@ def test_mentions_of_any_mixture_lie_apart_and_say_where_they_stand(seed: int) -
     for _ in range(100):
         text = "".join(rng.choice(PIECES) + rng.choice(["", " "]) for _ in range(rng.randrange(40)))
         made = mentions(text, WORDING)
-        assert all(one.end <= other.begin for one, other in zip(made, made[1:], strict=False))
+        assert all(one.end <= other.begin for one, other in pairwise(made))
         if text.lstrip()[:1] not in ("{", "["):
             assert [text[m.begin : m.end] for m in made] == [m.text for m in made]
         one = Grounder(WORDING).ground(text, [text[::-1], "Ana", ""])
