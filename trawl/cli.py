@@ -264,8 +264,11 @@ def _result(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> None:
     from trawl.runs import find
 
-    for row in views.show(find(args.run, args.store), args.artifact, args.limit, args.arm, args.repetition):
+    run = find(args.run, args.store)
+    for row in views.show(run, args.artifact, args.limit, args.arm, args.repetition):
         print(json.dumps(row, ensure_ascii=False, default=str) if args.json else printing.row_lines(row))
+    if found := views.grounding(run, args.artifact, args.arm, args.repetition):
+        printing.grounding_line(args.artifact, found)
 
 
 def _why(args: argparse.Namespace) -> None:

@@ -150,3 +150,13 @@ def _short(value: Any) -> str:
 def report_lines(report: Mapping[str, Any]) -> str:
     """A report of a tool, a figure per line."""
     return "\n".join(f"{k}: {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in report.items())
+
+
+def grounding_line(artifact: str, found: Mapping[str, Any]) -> None:
+    """One line on stderr about what answers name and their sources have."""
+    print(
+        f"{artifact}: {found['rows']:,} answers name people, numbers or titles; {found['mean']:.1%} of these stand in "
+        f"what the prompts showed; {found['below']:,} answers ({found['below'] / found['rows']:.1%}) have some that do "
+        "not (column unsupported)",
+        file=sys.stderr,
+    )

@@ -14,7 +14,10 @@ FIELDS = pa.map_(pa.string(), pa.list_(pa.string()))  # field name -> its values
 TRAIN, VALID, TEST = "train", "valid", "test"
 
 # The statuses of an answer. Only `ok` and `truncated` carry text.
-STATUSES = ("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text")
+STATUSES = (
+    *("ok", "truncated", "empty", "refused", "repetitive", "too_long", "failed", "skipped", "no_text"),
+    "ungrounded",  # its text stays in the answer cache
+)
 
 PLANS = ("whole", "middle", "sections", "chunks", "skip")  # of a prompt whose texts had to fit
 
@@ -69,6 +72,12 @@ _ANSWERS: dict[str, pa.DataType] = {
 }
 # Which look at the user's behaviour an answer was made for; an earlier one may serve (refresh.user).
 _USER_ANSWERS: dict[str, pa.DataType] = {**_ANSWERS, "cutoff": INDEX}  # the prompt's; null where no prompt was made
+# What of an answer stands in what its prompt showed; derived from both, so it stands in the answers and in no cache.
+GROUNDING: dict[str, pa.DataType] = {
+    "mentions": pa.int32(),  # distinct names, numbers and titles in the answer; null where it was not looked at
+    "grounded": pa.float64(),  # the share of them that was read; null without any
+    "unsupported": pa.list_(TEXT),  # the others, as the answer has them
+}
 _EMBEDDINGS: dict[str, pa.DataType] = {
     "entity": INDEX,
     "vector": pa.list_(pa.float16()),  # the length is the encoder's; one length per artifact
@@ -170,13 +179,13 @@ CONTRACTS: dict[str, Contract] = {
             _contract(
                 name,
                 "entity",
-                columns,
+                columns | GROUNDING,
                 version=version,
-                nullable=frozenset({"text", "reason", "digest", "cutoff"}),
+                nullable=frozenset({"text", "reason", "digest", "cutoff", *GROUNDING}),
                 status="status",
                 values={"status": STATUSES},
             )
-            for name, columns, version in (("item_answers", _ANSWERS, 1), ("user_answers", _USER_ANSWERS, 2))
+            for name, columns, version in (("item_answers", _ANSWERS, 2), ("user_answers", _USER_ANSWERS, 3))
         ),
         _contract("item_embeddings", "entity", _EMBEDDINGS),
         _contract("user_embeddings", "entity", _EMBEDDINGS),

@@ -101,6 +101,8 @@ class Extraction(Section):
     # or extract from chunks and merge the answers, or do not ask.
     over_budget: Literal["middle", "sections", "chunks", "skip"] = "middle"
     max_chunks: Annotated[int, Field(ge=2, le=999)] = 32  # chunks: of one item or user; what is behind them is left out
+    grounding: bool = True  # compare names, numbers and titles of each answer with what its prompt showed
+    grounding_threshold: Share = 0.0  # answers of which a smaller share was found become `ungrounded`; 0: none do
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
     failure_limit: Share = 0.05  # above this share nothing is published
 

@@ -16,6 +16,7 @@ from trawl.runs import Run
 from trawl.store import INDEX, Manifest, Store
 
 _SCRAP_SECONDS = 86400.0
+_GROUNDED = 2  # contract version of the answers that have the columns of grounding
 
 
 def _raw_columns(artifact: str) -> list[tuple[str, str, str]]:
@@ -147,6 +148,22 @@ def show(run: Run, artifact: str, limit: int, arm: str = "", repetition: int = 0
         rows = inputs.part(artifact, number).slice(0, left)
         left -= rows.num_rows
         yield from _with_raw_ids(inputs, artifact, rows).to_pylist(maps_as_pydicts="lossy")
+
+
+def grounding(run: Run, artifact: str, arm: str = "", repetition: int = 0) -> dict[str, Any]:
+    """Of a table of answers: how many name something, the mean share that stands in the sources, how many have more.
+
+    Empty for other tables and for answers that were not looked at.
+    """
+    inputs = _opened(run, artifact, arm, repetition)
+    if "grounded" not in schemas.CONTRACTS[artifact].schema.names or inputs.manifest(artifact).contract < _GROUNDED:
+        return {}
+    rows = below = 0
+    total = 0.0
+    for part in inputs.each(artifact, ["grounded"]):
+        shares = part.column("grounded").drop_null().to_numpy()
+        rows, below, total = rows + len(shares), below + int((shares < 1).sum()), total + float(shares.sum())
+    return {"rows": rows, "mean": total / rows, "below": below} if rows else {}
 
 
 def _opened(run: Run, artifact: str, arm: str, repetition: int) -> Inputs:

@@ -9,14 +9,16 @@ import pyarrow as pa
 
 from trawl.errors import TooManyFailures
 from trawl.extraction.engines import Reply
-from trawl.schemas import CONTRACTS
+from trawl.schemas import CONTRACTS, GROUNDING
 
 OK, TRUNCATED, EMPTY, REPETITIVE = "ok", "truncated", "empty", "repetitive"
 REFUSED, TOO_LONG, FAILED, NO_TEXT = "refused", "too_long", "failed", "no_text"
 ENGINE_DEATH = "engine_death"  # the reason of a failed row that took its engine down begins so
 SKIPPED = "skipped"  # not asked, as the recipe wants it
+UNGROUNDED = "ungrounded"
 
-ANSWER = pa.schema([f for f in CONTRACTS["item_answers"].schema if f.name != "entity"])  # a row of the cache
+# A row of the cache: what was paid for, without whose it is and without what is derived from it.
+ANSWER = pa.schema([f for f in CONTRACTS["item_answers"].schema if f.name not in {"entity", *GROUNDING}])
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m sorry|i am sorry|i can(?:no|['’])t|i am unable|i['’]m unable|as an ai\b)", re.IGNORECASE
 )

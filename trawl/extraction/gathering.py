@@ -16,17 +16,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trawl.extraction.answers import ANSWER, EMPTY, FAILED, OK, REFUSED, REPETITIVE, SKIPPED, TOO_LONG, TRUNCATED
+from trawl.extraction.answers import (
+    ANSWER,
+    EMPTY,
+    FAILED,
+    OK,
+    REFUSED,
+    REPETITIVE,
+    SKIPPED,
+    TOO_LONG,
+    TRUNCATED,
+    UNGROUNDED,
+)
 from trawl.extraction.budget import clip_plan
 from trawl.extraction.engines import label
 from trawl.extraction.plans import REDUCE
 from trawl.extraction.prompts import Frame, prompt_digest
 from trawl.extraction.rendering import Renderer
+from trawl.schemas import GROUNDING
 from trawl.store import digest_bytes
 
 ROUNDS = 3
-_KEPT = ("entity", "cutoff")
-_WORST = (FAILED, TOO_LONG, REPETITIVE, REFUSED, SKIPPED, EMPTY, TRUNCATED, OK)
+_KEPT = ("entity", "cutoff", *ANSWER.names, *GROUNDING)
+_WORST = (FAILED, TOO_LONG, REPETITIVE, REFUSED, SKIPPED, EMPTY, UNGROUNDED, TRUNCATED, OK)
 
 
 def merges(renderer: Renderer, answers: pa.Table, last: bool) -> Iterator[dict[str, Any]]:
@@ -84,12 +96,14 @@ def _merge(renderer: Renderer, run: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def gathered(rounds: Sequence[pa.Table], copied: bool) -> pa.Table:
-    """One row (entity, cutoff and ANSWER) per entity of all its answers. rounds: PLACE and ANSWER, the texts' first.
+    """One row (entity, cutoff, ANSWER, grounding) per entity of all its answers.
+
+    rounds: PLACE, ANSWER and grounding, the texts' first.
 
     copied: the answers are the texts themselves and stand one behind another.
     """
     first = rounds[0]
-    single = first.filter(pc.equal(first.column("chunks"), 1)).select([*_KEPT, *ANSWER.names])
+    single = first.filter(pc.equal(first.column("chunks"), 1)).select(_KEPT)
     several = pa.concat_tables([first.filter(pc.greater(first.column("chunks"), 1)), *rounds[1:]])
     merged = [_one(rows, copied) for _, rows in _by_entity(several)]
     return pa.concat_tables([single, pa.Table.from_pylist(merged, schema=single.schema)])
@@ -112,7 +126,7 @@ def _one(rows: Sequence[dict[str, Any]], copied: bool) -> dict[str, Any]:
     covers = sum(row["covers"] for row in told) if copied else base["covers"] if told else 0
     status, reason = base["status"], _reason(rows, base, covers, told=bool(told))
     return (
-        {name: base[name] for name in (*_KEPT, *ANSWER.names)}
+        {name: base[name] for name in _KEPT}
         | sums
         | {
             "status": status,

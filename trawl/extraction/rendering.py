@@ -74,6 +74,7 @@ class Renderer:
             tuple(digests),
             self.cfg.max_answer_tokens,
             extracted=self.framer.side.texts == ITEM_ANSWERS and any(texts),
+            facts=(*frame.labels, *frame.facts, *(f"{name}: {', '.join(values)}" for name, values in profile.items())),
         )
 
     def _reduce(self, row: Mapping[str, Any]) -> Request:

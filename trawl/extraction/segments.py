@@ -58,7 +58,7 @@ class Segment:
 
 def _share(prefix: str) -> float:
     try:
-        return int(prefix.ljust(PREFIX, "0")[:PREFIX], 16) / 16**PREFIX
+        return int(prefix.ljust(PREFIX, "0")[:PREFIX], 16) / float(16**PREFIX)
     except ValueError:  # a folder of a former layout ends behind its last digit
         return 1.0
 

@@ -36,6 +36,7 @@ from trawl.extraction.engines import CopyEngine, Engine, HttpEngine, keys_of, la
 from trawl.extraction.engines.http import refuse_user_text
 from trawl.extraction.feeding import answer_missing
 from trawl.extraction.gathering import ROUNDS, gathered, merges
+from trawl.extraction.grounded import Grounding, grounding_keys, plain
 from trawl.extraction.key_factors import domain_keys, domain_sources
 from trawl.extraction.plans import CHUNKS, SKIP, budget_keys
 from trawl.extraction.reducing import MERGE, PLACE
@@ -100,6 +101,9 @@ class Asker:
         if isinstance(self.engine, HttpEngine):
             self.engine.count_requests(inputs.store, cfg.name)
         self.batch_rows = cfg.resources.batch_rows
+        # KAR's prompts show no text, so what a model knows by itself has no source there.
+        grounds = cfg.extraction.grounding and not copies(side, cfg) and bool(self.renderer.framer.side.texts)
+        self.judged = Grounding(self.renderer, cfg.extraction, self.batch_rows) if grounds else None
         self.lasts = np.array([part.last for part in inputs.parts(f"{side}s")])
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
@@ -109,7 +113,8 @@ class Asker:
         fresh = pa.concat_tables([ANSWER.empty_table(), *self._asked(rows, known.select(ANSWER.names), task)])
         answers = pa.concat_tables([known.select(ANSWER.names), fresh])
         self._count(task, known, fresh)
-        yield 0, _placed(PLACE.empty_table(), ANSWER.empty_table())
+        answers = self.judged(rows, answers) if self.judged else plain(answers)
+        yield 0, _placed(PLACE.empty_table(), plain(ANSWER.empty_table()))
         if rows.num_rows:
             where = pc.index_in(digests, value_set=answers.column("digest"))
             whole = _placed(rows.select(PLACE.names), answers.take(where))
@@ -195,7 +200,7 @@ class Gatherer:
         answers = gathered([self.inputs.scattered(phase, task.number) for phase in self.answered], self.copied)
         silent = entities.filter(pc.invert(pc.is_in(entities, value_set=answers.column("entity"))))
         tally.keep_reasons(self.inputs, task.name, answers, self.failures)
-        nobody = no_text_rows(len(silent)).add_column(0, answers.field(0), silent)
+        nobody = plain(no_text_rows(len(silent))).add_column(0, answers.field(0), silent)
         nobody = nobody.append_column(answers.field("cutoff"), pa.nulls(len(silent), INDEX))
         whole = pa.concat_tables([answers, nobody.select(answers.column_names)])
         return whole.drop_columns(["cutoff"]) if self.side == "item" else whole
@@ -282,7 +287,8 @@ def _keys(side: str, cfg: Config) -> tuple[str, ...]:
     always = ("source", "max_prompt_tokens", "max_answer_tokens")
     own = (*domain_keys(cfg.extraction.domain), *families.keys(side, cfg), *budget_keys(cfg.extraction))
     again = (f"retry.{side}",) if cfg.get(f"retry.{side}.generation") else ()
-    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle)), *again)
+    judged = () if copies(side, cfg) else grounding_keys(cfg.extraction)
+    return (*keys_of(cfg.extraction), *own, *(f"extraction.{key}" for key in (*always, *shuffle, *judged)), *again)
 
 
 def _models(side: str, cfg: Config) -> dict[str, str]:

@@ -110,6 +110,8 @@ class Watching:
     Its rows come back as plain columns, failed ones too.
     """
 
+    llm: Any  # of Ray's worker class: its wrapper of the engine
+
     def __init__(
         self,
         *arguments: Any,

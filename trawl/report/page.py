@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from trawl.config import flat
-from trawl.report import behaviour, budgets, hubs, knowledge, links, neighbours, outcome, plots, texts, tokens
+from trawl.report import (
+    behaviour,
+    budgets,
+    grounding,
+    hubs,
+    knowledge,
+    links,
+    neighbours,
+    outcome,
+    plots,
+    texts,
+    tokens,
+)
 from trawl.report.record import Record
 from trawl.store import Store
 
@@ -53,6 +65,7 @@ def _contents(record: Record) -> dict[str, Any]:
         "tokens": counted,
         "spreads": [p for side in ("into", "out") if (p := plots.spreads(counted, side))],
         "knowledge": knowledge.knowledge(record),
+        "grounds": grounding.grounds(record),
         "vectors": texts.vectors(record),
         "hubs": mined,
         "in_degrees": plots.in_degrees(mined),

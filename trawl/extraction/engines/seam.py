@@ -13,6 +13,7 @@ class Request:
 
     `extracted`: the texts are answers about items, a line per key factor, and not texts from outside.
     `merges`: the texts are answers to the chunks of one entity, to be united into one.
+    facts: what of outside the prompt shows beside the texts: titles, the user's profile.
     """
 
     digest: str
@@ -22,6 +23,7 @@ class Request:
     max_tokens: int
     extracted: bool = False
     merges: bool = False
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
