@@ -167,6 +167,32 @@ def test_link_and_swing_by_command(capsys: pytest.CaptureFixture[str], tmp_path:
     words = ["--interactions", str(tmp_path / "log.csv"), "--user-column", "u", "--item-column", "i"]
     code, _, _ = call(capsys, "swing", *words, "--side", "user", "--top-k", "1", "--out", str(tmp_path / "s.csv"))
     assert code == 0
-    rows = [line.replace('"', "") for line in (tmp_path / "s.csv").read_text().splitlines()]
+    rows = (tmp_path / "s.csv").read_text().splitlines()
     assert rows[0] == "anchor,rank,partner,score,shared"
     assert [r.split(",")[:3] for r in rows[1:]] == [["a", "0", "b"], ["b", "0", "a"], ["c", "0", "a"]]
+
+
+def test_link_and_swing_tell_people_in_words_and_warn_beside(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("u,i\na,x\nb,x\n")
+    words = ["swing", "--interactions", "log.csv", "--user-column", "u", "--item-column", "i", "--side", "user"]
+    code, out, err = call(capsys, *words, "--out", "s.csv")
+    assert (code, err) == (0, "") and "anchors have a positive" in out and "warning" not in out
+    Path("log.csv").write_text("u,i\n")
+    code, out, err = call(capsys, *words, "--out", "s.csv", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 0 and err == f"trawl: {json.loads(out)['warning']}\n"
+    Path("t.csv").write_text("item_id,title\n")
+    Path("e.csv").write_text("entity_id,label\nQ1,Heat\n")
+    code, out, err = call(capsys, "link", "--titles", "t.csv", "--entities", "e.csv", "--out", "o.csv")
+    assert code == 0 and "coverage: -" in out and "None" not in out
+    assert err == "trawl: t.csv has no rows: nothing was linked\n"
+
+
+def test_help_names_the_columns_of_link(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["link", "--help"])
+    said = capsys.readouterr().out
+    for name in ("item_id", "title", "year", "entity_id", "label", "accepted_entity_ids", "similarity"):
+        assert name in said

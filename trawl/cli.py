@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, config, printing, recipes, served, views
+from trawl import __version__, config, printing, recipes, served, tools, views
 from trawl.errors import TrawlError
 from trawl.stage import Executor
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_views(commands)
-    _add_tools(commands)
+    tools.add(commands, _command)
     served.add(commands, _command, _add_store)
     return parser
 
@@ -152,21 +152,6 @@ def _add_views(commands: Any) -> None:
     gc.add_argument("--keep-runs", type=int, required=True, metavar="N")
     gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     _add_store(gc)
-
-
-def _add_tools(commands: Any) -> None:
-    link = _command(commands, "link", _link, "link titles to entities by edit similarity and year")
-    for name in ("titles", "entities", "out"):
-        link.add_argument(f"--{name}", required=True, metavar="FILE")
-    link.add_argument("--truth", default="", metavar="FILE", help="accepted entity ids, for the report")
-    swing = _command(commands, "swing", _swing, "mine positives from interactions")
-    for name in ("interactions", "user-column", "item-column", "out"):
-        swing.add_argument(f"--{name}", required=True)
-    swing.add_argument("--side", choices=("user", "item"), required=True)
-    swing.add_argument("--top-k", type=int, default=10)
-    swing.add_argument("--normalize", choices=("none", "cosine"), default="cosine")
-    for parser in (link, swing):
-        parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -275,28 +260,6 @@ def _gc(args: argparse.Namespace) -> None:
     if any(name.startswith("runs/") for name in gone) and not args.dry_run:
         index.build(Store(args.store))
     print("\n".join(gone) if gone else "nothing to remove")
-
-
-def _link(args: argparse.Namespace) -> None:
-    from trawl.linking.front import link_files
-
-    report = link_files(args.titles, args.entities, args.out, args.truth or None)
-    print(json.dumps(report) if args.json else printing.report_lines(report))
-
-
-def _swing(args: argparse.Namespace) -> None:
-    from trawl.swing.front import swing_file
-
-    report = swing_file(
-        args.interactions,
-        args.user_column,
-        args.item_column,
-        side=args.side,
-        top_k=args.top_k,
-        normalize=args.normalize,
-        out=args.out,
-    )
-    print(json.dumps(report) if args.json else printing.report_lines(report))
 
 
 if __name__ == "__main__":

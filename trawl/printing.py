@@ -139,5 +139,6 @@ def _short(value: Any) -> str:
 
 
 def report_lines(report: Mapping[str, Any]) -> str:
-    """A report of a tool, a figure per line."""
-    return "\n".join(f"{k}: {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in report.items())
+    """A report of a tool, a figure per line; None, a share of nothing, is a dash."""
+    shown = {k: f"{v:.4f}" if isinstance(v, float) else "-" if v is None else v for k, v in report.items()}
+    return "\n".join(f"{k}: {v}" for k, v in shown.items())
