@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import small
 
-from trawl import cli
+from trawl import cli, printing
 from trawl.runs import Run
 from trawl.store import Store
 
@@ -90,6 +90,7 @@ def test_for_people(ran: tuple[str, str, str, str], capsys: pytest.CaptureFixtur
         (["run", "ml1m"], "data.path is needed"),
         (["run", "ml1m", "--set", "data.path=/nowhere"], "/nowhere"),
         (["status", "nobody"], "no run 'nobody'"),
+        (["runs", "--store", "/nowhere"], "no runs in /nowhere"),
         (["gc", "--keep-runs", "-1"], "must not be negative"),
         (["run", "demo", "--store", "ftq://x/y"], "not a URI"),
         (["link", "--titles", "/no.csv", "--entities", "/no.csv", "--out", "o.csv"], "/no.csv"),
@@ -196,3 +197,18 @@ def test_help_names_the_columns_of_link(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     for name in ("item_id", "title", "year", "entity_id", "label", "accepted_entity_ids", "similarity"):
         assert name in said
+
+
+def test_status_names_the_cells_of_each_artifact() -> None:
+    cells = ["a/0", "b/0", "a/1", "b/1"]
+    made = {"users": cells, "model": ["a/0", "a/1", "b/1"], "log": ["b/0"]}
+    rows = [{"artifact": name, "fingerprint": "f", "state": "missing", "cells": some} for name, some in made.items()]
+    status = {"name": "r", "state": "done", "created": "now", "cells": {"finished": 0, "all": 4}, "artifacts": rows}
+    lines = [line.split("  ") for line in printing.status_table(status).splitlines()[3:]]
+    assert [[word.strip() for word in line if word.strip()][1] for line in lines] == ["all", "a, b/1", "b/0"]
+
+
+@pytest.mark.parametrize("module", ["jobs.encode", "jobs.pipeline"])
+def test_the_help_of_a_job_names_the_job(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: python -m {module} ")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trawl import __version__, config, printing, recipes, served, tools, views
-from trawl.errors import TrawlError
+from trawl.errors import AskedWrongly, TrawlError
 from trawl.stage import Executor
 
 DEFAULT_STORE = "out/store"
@@ -45,7 +45,14 @@ def _carry_out(args: argparse.Namespace) -> int:
 def job(until: str = "", arguments: Sequence[str] | None = None) -> int:
     """`trawl run` with its arguments, up to a room: what the scripts in jobs/ are."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return main(["run", *words, *(["--until", until] if until else [])])
+    spec = sys.modules["__main__"].__spec__  # of `python -m jobs.NAME`
+    text = f"run a recipe up to the room {until}" if until else "run a recipe"
+    parser = argparse.ArgumentParser(prog=f"python -m {spec.name}" if spec else None, description=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.set_defaults(do=_run)
+    _add_recipe(parser, "run")
+    _add_until(parser)
+    return _carry_out(parser.parse_args([*words, *(["--until", until] if until else [])]))
 
 
 def search(module: str, text: str, do: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
@@ -101,10 +108,14 @@ def _add_recipe(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
 
 
+def _add_until(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+
+
 def _add_run(commands: Any) -> None:
     run = _command(commands, "run", _run, "run a recipe; an interrupted or repeated run makes only what is missing")
     _add_recipe(run, "run")
-    run.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    _add_until(run)
     _add_submit(commands)
     keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults")
     keys.add_argument("recipe", nargs="?", default="", help="show this recipe's values instead")
@@ -116,7 +127,7 @@ def _add_submit(commands: Any) -> None:
     submit.add_argument("recipe", help="as for run; files that it extends travel along")
     _add_store(submit)
     submit.add_argument("--name", default="", help="name of the run (default: the recipe's)")
-    submit.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    _add_until(submit)
     submit.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
     address = os.environ.get("RAY_API_SERVER_ADDRESS", "")
     submit.add_argument("--address", default=address, metavar="http://HEAD:8265", help="the cluster's dashboard")
@@ -201,7 +212,10 @@ def _submit(args: argparse.Namespace) -> int:
         wait=not args.no_wait,
     )
     if args.print:
-        print(submit.prepare(asked).line())
+        ready = submit.prepare(asked)
+        print(ready.line())
+        if note := submit.folder_note(ready):
+            print(f"trawl: {note}", file=sys.stderr)
         return 0
     with TemporaryDirectory(prefix="trawl-submit-") as folder:
         return submit.send(submit.prepare(asked, Path(folder)))
@@ -224,7 +238,10 @@ def _runs(args: argparse.Namespace) -> None:
     from trawl.report import index
     from trawl.store import Store
 
-    rows, more = index.runs(Store(args.store))
+    store = Store(args.store)
+    if not store.exists("runs"):
+        raise AskedWrongly(f"no runs in {store.uri}; `trawl run` makes one, or name another store with --store")
+    rows, more = index.runs(store)
     print(json.dumps([vars(row) for row in rows]) if args.json else printing.runs_table(rows, more))
 
 
@@ -250,7 +267,6 @@ def _why(args: argparse.Namespace) -> None:
 
 
 def _gc(args: argparse.Namespace) -> None:
-    from trawl.errors import AskedWrongly
     from trawl.report import index
     from trawl.store import Store
 

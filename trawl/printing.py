@@ -11,6 +11,8 @@ from trawl.report.index import Row
 from trawl.runs import Cell, Run
 from trawl.stage import Outcome
 
+_CELLS = 48  # characters of the cells of an artifact
+
 
 def stage_line(outcome: Outcome, cell: Cell) -> None:
     """One line per stage on stderr: name, rows, seconds, memory, the cell that first needed it, statuses."""
@@ -86,9 +88,11 @@ def status_table(status: Mapping[str, Any]) -> str:
     cells = status["cells"]
     head = f"{status['name']}: {status['state']}, {cells['finished']} of {cells['all']} cells finished"
     head += f", created {status['created']}"
+    every = list(dict.fromkeys(cell for a in status["artifacts"] for cell in a["cells"]))
     rows = [
         [
             a["artifact"],
+            _cells(a["cells"], every),
             a["fingerprint"],
             a["state"],
             f"{a.get('rows', ''):,}" if a.get("rows") else "",
@@ -96,7 +100,19 @@ def status_table(status: Mapping[str, Any]) -> str:
         ]
         for a in status["artifacts"]
     ]
-    return f"{head}\n{table(['artifact', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+    return f"{head}\n{table(['artifact', 'cells', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+
+
+def _cells(mine: Sequence[str], every: Sequence[str]) -> str:
+    """Which cells use an artifact: "all", an arm of which all repetitions do by its name, else arm/repetition."""
+    if set(mine) == set(every):
+        return "all"
+    arms: dict[str, list[str]] = defaultdict(list)
+    for cell in mine:
+        arms[cell.rpartition("/")[0]].append(cell)
+    whole = {arm: sum(cell.rpartition("/")[0] == arm for cell in every) == len(cells) for arm, cells in arms.items()}
+    text = ", ".join(", ".join([arm] if whole[arm] else cells) for arm, cells in arms.items())
+    return text if len(text) <= _CELLS else f"{text[: _CELLS - 3]}..."
 
 
 def runs_table(rows: Sequence[Row], more: int) -> str:
