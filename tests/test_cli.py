@@ -201,11 +201,18 @@ def test_help_names_the_columns_of_link(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_status_names_the_cells_of_each_artifact() -> None:
     cells = ["a/0", "b/0", "a/1", "b/1"]
-    made = {"users": cells, "model": ["a/0", "a/1", "b/1"], "log": ["b/0"]}
+    made = {
+        "users": cells,
+        "model": ["a/0", "a/1", "b/1"],
+        "log": ["b/0"],
+        "splits": ["a/1", "b/1"],
+        "x": ["b/0", "b/1"],
+    }
     rows = [{"artifact": name, "fingerprint": "f", "state": "missing", "cells": some} for name, some in made.items()]
     status = {"name": "r", "state": "done", "created": "now", "cells": {"finished": 0, "all": 4}, "artifacts": rows}
+    want = ["all", "a/0, a/1, b/1", "b/0", "repetition 1", "b"]
     lines = [line.split("  ") for line in printing.status_table(status).splitlines()[3:]]
-    assert [[word.strip() for word in line if word.strip()][1] for line in lines] == ["all", "a, b/1", "b/0"]
+    assert [[word.strip() for word in line if word.strip()][1] for line in lines] == want
 
 
 @pytest.mark.parametrize("module", ["jobs.encode", "jobs.pipeline"])

@@ -104,14 +104,17 @@ def status_table(status: Mapping[str, Any]) -> str:
 
 
 def _cells(mine: Sequence[str], every: Sequence[str]) -> str:
-    """Which cells use an artifact: "all", an arm of which all repetitions do by its name, else arm/repetition."""
+    """Which cells use an artifact, in the shortest words: all, whole repetitions, whole arms, else arm/repetition."""
     if set(mine) == set(every):
         return "all"
-    arms: dict[str, list[str]] = defaultdict(list)
-    for cell in mine:
-        arms[cell.rpartition("/")[0]].append(cell)
-    whole = {arm: sum(cell.rpartition("/")[0] == arm for cell in every) == len(cells) for arm, cells in arms.items()}
-    text = ", ".join(", ".join([arm] if whole[arm] else cells) for arm, cells in arms.items())
+    for part, word in ((2, "repetition "), (0, "")):
+        names = dict.fromkeys(cell.rpartition("/")[part] for cell in mine)
+        if set(mine) == {cell for cell in every if cell.rpartition("/")[part] in names}:
+            return _cut(", ".join(f"{word}{name}" for name in names))
+    return _cut(", ".join(mine))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _CELLS else f"{text[: _CELLS - 3]}..."
 
 
