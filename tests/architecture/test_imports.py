@@ -12,7 +12,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 # A module may import those that stand before it. Modules of one line do not import each other.
 ORDER = [
     {"pace", "errors", "digests"},
-    {"schemas", "sections", "filesystems"},
+    {"schemas", "sections", "filesystems", "files"},
     {"config"},
     {"recipes", "store"},
     {"raw"},
@@ -24,7 +24,7 @@ ORDER = [
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit"},
-    {"served"},
+    {"served", "tools"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
