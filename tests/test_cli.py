@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import small
 
-from trawl import cli
+from trawl import cli, printing
 from trawl.runs import Run
 from trawl.store import Store
 
@@ -94,6 +94,7 @@ def test_for_people(ran: tuple[str, str, str, str], capsys: pytest.CaptureFixtur
         (["run", "ml1m"], "data.path is needed"),
         (["run", "ml1m", "--set", "data.path=/nowhere"], "/nowhere"),
         (["status", "nobody"], "no run 'nobody'"),
+        (["runs", "--store", "/nowhere"], "no runs in /nowhere"),
         (["gc", "--keep-runs", "-1"], "must not be negative"),
         (["run", "demo", "--store", "ftq://x/y"], "not a URI"),
         (["link", "--titles", "/no.csv", "--entities", "/no.csv", "--out", "o.csv"], "/no.csv"),
@@ -171,6 +172,54 @@ def test_link_and_swing_by_command(capsys: pytest.CaptureFixture[str], tmp_path:
     words = ["--interactions", str(tmp_path / "log.csv"), "--user-column", "u", "--item-column", "i"]
     code, _, _ = call(capsys, "swing", *words, "--side", "user", "--top-k", "1", "--out", str(tmp_path / "s.csv"))
     assert code == 0
-    rows = [line.replace('"', "") for line in (tmp_path / "s.csv").read_text().splitlines()]
+    rows = (tmp_path / "s.csv").read_text().splitlines()
     assert rows[0] == "anchor,rank,partner,score,shared"
     assert [r.split(",")[:3] for r in rows[1:]] == [["a", "0", "b"], ["b", "0", "a"], ["c", "0", "a"]]
+
+
+def test_link_and_swing_tell_people_in_words_and_warn_beside(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("u,i\na,x\nb,x\n")
+    words = ["swing", "--interactions", "log.csv", "--user-column", "u", "--item-column", "i", "--side", "user"]
+    code, out, err = call(capsys, *words, "--out", "s.csv")
+    assert (code, err) == (0, "") and "anchors have a positive" in out and "warning" not in out
+    Path("log.csv").write_text("u,i\n")
+    code, out, err = call(capsys, *words, "--out", "s.csv", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 0 and err == f"trawl: {json.loads(out)['warning']}\n"
+    Path("t.csv").write_text("item_id,title\n")
+    Path("e.csv").write_text("entity_id,label\nQ1,Heat\n")
+    code, out, err = call(capsys, "link", "--titles", "t.csv", "--entities", "e.csv", "--out", "o.csv")
+    assert code == 0 and "coverage: -" in out and "None" not in out
+    assert err == "trawl: t.csv has no rows: nothing was linked\n"
+
+
+def test_help_names_the_columns_of_link(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["link", "--help"])
+    said = capsys.readouterr().out
+    for name in ("item_id", "title", "year", "entity_id", "label", "accepted_entity_ids", "similarity"):
+        assert name in said
+
+
+def test_status_names_the_cells_of_each_artifact() -> None:
+    cells = ["a/0", "b/0", "a/1", "b/1"]
+    made = {
+        "users": cells,
+        "model": ["a/0", "a/1", "b/1"],
+        "log": ["b/0"],
+        "splits": ["a/1", "b/1"],
+        "x": ["b/0", "b/1"],
+    }
+    rows = [{"artifact": name, "fingerprint": "f", "state": "missing", "cells": some} for name, some in made.items()]
+    status = {"name": "r", "state": "done", "created": "now", "cells": {"finished": 0, "all": 4}, "artifacts": rows}
+    want = ["all", "a/0, a/1, b/1", "b/0", "repetition 1", "b"]
+    lines = [line.split("  ") for line in printing.status_table(status).splitlines()[3:]]
+    assert [[word.strip() for word in line if word.strip()][1] for line in lines] == want
+
+
+@pytest.mark.parametrize("module", ["jobs.encode", "jobs.pipeline"])
+def test_the_help_of_a_job_names_the_job(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: python -m {module} ")

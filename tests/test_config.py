@@ -28,7 +28,9 @@ def test_shipped_recipes_load(name: str) -> None:
         ("training.lr", "section.key=value"),
         ("data.split=[0.5, 0.1, 0.1]", "sum to 1"),
         ("extraction.source=given", "extraction.given is needed"),
-        ("resources.training_workers=2", "one worker"),
+        ("resources.training_workers=2", "recipe: resources.launcher = task trains on one worker"),
+        ('experiment.arms={"a/b"={}}', "recipe: experiment.arms: arm 'a/b': a name is not empty and holds no slash"),
+        ('experiment.arms={" "={}}', "arm ' '"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, says: str) -> None:

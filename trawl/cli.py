@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, ahead, config, printing, recipes, retrying, served, suggest, views
-from trawl.errors import TrawlError
+from trawl import __version__, ahead, config, printing, recipes, retrying, served, suggest, tools, views
+from trawl.errors import AskedWrongly, TrawlError
 from trawl.notes import described
 from trawl.stage import Executor
 
@@ -46,7 +46,14 @@ def _carry_out(args: argparse.Namespace) -> int:
 def job(until: str = "", arguments: Sequence[str] | None = None) -> int:
     """`trawl run` with its arguments, up to a room: what the scripts in jobs/ are."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return main(["run", *words, *(["--until", until] if until else [])])
+    spec = sys.modules["__main__"].__spec__  # of `python -m jobs.NAME`
+    text = f"run a recipe up to the room {until}" if until else "run a recipe"
+    parser = argparse.ArgumentParser(prog=f"python -m {spec.name}" if spec else None, description=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.set_defaults(do=_run)
+    _add_recipe(parser, "run")
+    _add_until(parser)
+    return _carry_out(parser.parse_args([*words, *(["--until", until] if until else [])]))
 
 
 def search(module: str, text: str, do: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
@@ -73,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_views(commands)
-    _add_tools(commands)
+    tools.add(commands, _command)
     served.add(commands, _command, _add_store)
     retrying.add(commands, _command, _add_store, _run_recipe)
     suggest.add(commands, _command, _add_store)
@@ -105,10 +112,14 @@ def _add_recipe(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
 
 
+def _add_until(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+
+
 def _add_run(commands: Any) -> None:
     run = _command(commands, "run", _run, "run a recipe; an interrupted or repeated run makes only what is missing")
     _add_recipe(run, "run")
-    run.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    _add_until(run)
     _add_submit(commands)
     keys = _command(commands, "keys", _keys, "list the keys of a recipe with their defaults and meaning")
     keys.add_argument("recipe", nargs="?", default="", help="show this recipe's values instead")
@@ -120,7 +131,7 @@ def _add_submit(commands: Any) -> None:
     submit.add_argument("recipe", help="as for run; files that it extends travel along")
     _add_store(submit)
     submit.add_argument("--name", default="", help="name of the run (default: the recipe's)")
-    submit.add_argument("--until", default="", metavar="STAGE", help="stop after this artifact or room")
+    _add_until(submit)
     submit.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key of the recipe")
     address = os.environ.get("RAY_API_SERVER_ADDRESS", "")
     submit.add_argument("--address", default=address, metavar="http://HEAD:8265", help="the cluster's dashboard")
@@ -156,21 +167,6 @@ def _add_views(commands: Any) -> None:
     gc.add_argument("--keep-runs", type=int, required=True, metavar="N")
     gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     _add_store(gc)
-
-
-def _add_tools(commands: Any) -> None:
-    link = _command(commands, "link", _link, "link titles to entities by edit similarity and year")
-    for name in ("titles", "entities", "out"):
-        link.add_argument(f"--{name}", required=True, metavar="FILE")
-    link.add_argument("--truth", default="", metavar="FILE", help="accepted entity ids, for the report")
-    swing = _command(commands, "swing", _swing, "mine positives from interactions")
-    for name in ("interactions", "user-column", "item-column", "out"):
-        swing.add_argument(f"--{name}", required=True)
-    swing.add_argument("--side", choices=("user", "item"), required=True)
-    swing.add_argument("--top-k", type=int, default=10)
-    swing.add_argument("--normalize", choices=("none", "cosine"), default="cosine")
-    for parser in (link, swing):
-        parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -227,7 +223,10 @@ def _submit(args: argparse.Namespace) -> int:
         wait=not args.no_wait,
     )
     if args.print:
-        print(submit.prepare(asked).line())
+        ready = submit.prepare(asked)
+        print(ready.line())
+        if note := submit.folder_note(ready):
+            print(f"trawl: {note}", file=sys.stderr)
         return 0
     with TemporaryDirectory(prefix="trawl-submit-") as folder:
         return submit.send(submit.prepare(asked, Path(folder)))
@@ -250,7 +249,10 @@ def _runs(args: argparse.Namespace) -> None:
     from trawl.report import index
     from trawl.store import Store
 
-    rows, more = index.runs(Store(args.store))
+    store = Store(args.store)
+    if not store.exists("runs"):
+        raise AskedWrongly(f"no runs in {store.uri}; `trawl run` makes one, or name another store with --store")
+    rows, more = index.runs(store)
     print(json.dumps([vars(row) for row in rows]) if args.json else printing.runs_table(rows, more))
 
 
@@ -279,7 +281,6 @@ def _why(args: argparse.Namespace) -> None:
 
 
 def _gc(args: argparse.Namespace) -> None:
-    from trawl.errors import AskedWrongly
     from trawl.report import index
     from trawl.store import Store
 
@@ -291,28 +292,6 @@ def _gc(args: argparse.Namespace) -> None:
     print("\n".join(gone) if gone else "nothing to remove")
     left = [row.name for row in index.runs(Store(args.store))[0] if f"runs/{row.name}" not in gone]
     print(f"kept: {', '.join(left) or 'no run'}", file=sys.stderr)
-
-
-def _link(args: argparse.Namespace) -> None:
-    from trawl.linking.front import link_files
-
-    report = link_files(args.titles, args.entities, args.out, args.truth or None)
-    print(json.dumps(report) if args.json else printing.report_lines(report))
-
-
-def _swing(args: argparse.Namespace) -> None:
-    from trawl.swing.front import swing_file
-
-    report = swing_file(
-        args.interactions,
-        args.user_column,
-        args.item_column,
-        side=args.side,
-        top_k=args.top_k,
-        normalize=args.normalize,
-        out=args.out,
-    )
-    print(json.dumps(report) if args.json else printing.report_lines(report))
 
 
 if __name__ == "__main__":

@@ -177,6 +177,6 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"recipe: no such key: {key}{_nearest(key)}"
     message = str(first["msg"]).removeprefix("Value error, ")
-    return f"recipe: {key or 'values'}: {message}" + (
-        f" (got {first['input']!r})" if key and first["type"] != "value_error" else ""
-    )
+    if not key:  # of several keys together, which the message names
+        return f"recipe: {message}"
+    return f"recipe: {key}: {message}" + (f" (got {first['input']!r})" if first["type"] != "value_error" else "")

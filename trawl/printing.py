@@ -11,6 +11,8 @@ from trawl.report.index import Row
 from trawl.runs import Cell, Run
 from trawl.stage import Outcome
 
+_CELLS = 48  # characters of the cells of an artifact
+
 
 def stage_line(outcome: Outcome, cell: Cell) -> None:
     """One line per stage on stderr: name, rows, seconds, memory, the cell that first needed it, statuses."""
@@ -95,9 +97,11 @@ def status_table(status: Mapping[str, Any]) -> str:
     cells = status["cells"]
     head = f"{status['name']}: {status['state']}, {cells['finished']} of {cells['all']} cells finished"
     head += f", created {status['created']}"
+    every = list(dict.fromkeys(cell for a in status["artifacts"] for cell in a["cells"]))
     rows = [
         [
             a["artifact"],
+            _cells(a["cells"], every),
             a["fingerprint"],
             a["state"],
             f"{a.get('rows', ''):,}" if a.get("rows") else "",
@@ -105,7 +109,22 @@ def status_table(status: Mapping[str, Any]) -> str:
         ]
         for a in status["artifacts"]
     ]
-    return f"{head}\n{table(['artifact', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+    return f"{head}\n{table(['artifact', 'cells', 'fingerprint', 'state', 'rows', 'seconds'], rows)}"
+
+
+def _cells(mine: Sequence[str], every: Sequence[str]) -> str:
+    """Which cells use an artifact, in the shortest words: all, whole repetitions, whole arms, else arm/repetition."""
+    if set(mine) == set(every):
+        return "all"
+    for part, word in ((2, "repetition "), (0, "")):
+        names = dict.fromkeys(cell.rpartition("/")[part] for cell in mine)
+        if set(mine) == {cell for cell in every if cell.rpartition("/")[part] in names}:
+            return _cut(", ".join(f"{word}{name}" for name in names))
+    return _cut(", ".join(mine))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CELLS else f"{text[: _CELLS - 3]}..."
 
 
 def runs_table(rows: Sequence[Row], more: int) -> str:
@@ -148,8 +167,9 @@ def _short(value: Any) -> str:
 
 
 def report_lines(report: Mapping[str, Any]) -> str:
-    """A report of a tool, a figure per line."""
-    return "\n".join(f"{k}: {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in report.items())
+    """A report of a tool, a figure per line; None, a share of nothing, is a dash."""
+    shown = {k: f"{v:.4f}" if isinstance(v, float) else "-" if v is None else v for k, v in report.items()}
+    return "\n".join(f"{k}: {v}" for k, v in shown.items())
 
 
 def grounding_line(artifact: str, found: Mapping[str, Any]) -> None:

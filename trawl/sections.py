@@ -6,7 +6,7 @@ What only says where and how fast the work runs stands under `resources` and is 
 
 from typing import Annotated, Any, Literal, NotRequired, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator, with_config
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator, with_config
 from typing_extensions import TypedDict
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -226,6 +226,14 @@ class Experiment(Section):
     repetitions: Annotated[int, Field(ge=1)] = 1
     reference: str = ""  # the arm that differences are taken against; empty: the first
     bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the test users for the intervals
+
+    @field_validator("arms")
+    @classmethod
+    def _named(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in arms:
+            if "/" in name or not name.strip():
+                raise ValueError(f"arm {name!r}: a name is not empty and holds no slash (cells are arm/repetition)")
+        return arms
 
 
 class Search(Section):

@@ -1,5 +1,6 @@
 """The commands that hand a trained model on: `trawl export` and `trawl predict`. Part of the command line."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,8 @@ def add(
     predict = command(commands, "predict", _predict, "score rows of raw ids with an exported model alone")
     predict.add_argument("--bundle", required=True, metavar="FOLDER", help="what trawl export wrote")
     columns = "user_id, item_id and optionally history + ratings, seen + liked, fields"
-    predict.add_argument("--rows", required=True, metavar="FILE", help=f"Parquet: {columns}")
-    predict.add_argument("--out", required=True, metavar="FILE", help="Parquet: user_id, item_id, score")
+    predict.add_argument("--rows", required=True, metavar="FILE", help=f"Parquet: {columns}; a null user_id is unknown")
+    predict.add_argument("--out", required=True, metavar="FILE", help="Parquet, CSV or TSV: user_id, item_id, score")
 
 
 def _export(args: Namespace) -> None:
@@ -38,4 +39,7 @@ def _export(args: Namespace) -> None:
 def _predict(args: Namespace) -> None:
     from trawl.export.predictor import predict_file
 
-    print(f"{predict_file(args.bundle, args.rows, args.out)} rows scored: {args.out}")
+    done = predict_file(args.bundle, args.rows, args.out)
+    print(f"{done.rows} rows scored: {done.out}")
+    for note in done.notes():
+        print(f"trawl: {note}", file=sys.stderr)

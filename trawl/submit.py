@@ -80,7 +80,8 @@ class Request:
 def prepare(asked: Request, folder: Path | None = None) -> Submission:
     """Check the request as far as this machine can and fill `folder` with what the job takes along.
 
-    Without a folder a new one is made that stays, so that a printed command can be run. Raises AskedWrongly.
+    Without a folder, for a command that is printed, the code's own clone is what travels; where there is none, or the
+    recipe lies outside it, a new folder is made that stays. Raises AskedWrongly.
     """
     module = _module(asked.job)
     if not re.match(r"https?://[^/\s]", asked.address):
@@ -93,8 +94,7 @@ def prepare(asked: Request, folder: Path | None = None) -> Submission:
     _check_paths(cfg)
     pairs = _pairs(asked.env)
     _check_key(cfg, pairs)
-    folder = folder or Path(tempfile.mkdtemp(prefix="trawl-submit-"))
-    recipe = working_dir.fill(folder, asked.recipe, asked.code)
+    taken, recipe = _taken(asked, folder)
     words = ["python", "-m", module, recipe, "--store", asked.store, "--name", run]
     for setting in asked.settings:
         words += ["--set", setting]
@@ -103,11 +103,32 @@ def prepare(asked: Request, folder: Path | None = None) -> Submission:
         run=run,
         store=asked.store,
         entrypoint=(*words, *asked.more),
-        folder=folder if asked.code or recipes.files(asked.recipe) else None,
+        folder=taken,
         env_vars=pairs,
         wait=asked.wait,
         id=f"trawl-{asked.job}-{run}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
     )
+
+
+def _taken(asked: Request, folder: Path | None) -> tuple[Path | None, str]:
+    """The working directory, and the recipe as the job is to name it there."""
+    if not (asked.code or recipes.files(asked.recipe)):
+        return None, asked.recipe
+    here = working_dir.clone(asked.recipe) if asked.code and folder is None else None
+    if here is not None:
+        return here
+    folder = folder or Path(tempfile.mkdtemp(prefix="trawl-submit-"))
+    return folder, working_dir.fill(folder, asked.recipe, asked.code)
+
+
+def folder_note(submission: Submission) -> str:
+    """What a printed command depends on, in words; empty where it needs nothing of this machine."""
+    if submission.folder is None:
+        return ""
+    if submission.folder == Path():
+        return "the command sends this folder, the clone: run it from here"
+    made = submission.folder.name.startswith("trawl-submit-")
+    return f"the command sends {submission.folder}" + ("; remove that folder when the job is sent" if made else "")
 
 
 def send(submission: Submission) -> int:

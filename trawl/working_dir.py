@@ -51,6 +51,24 @@ def fill(folder: Path, recipe: str, code: bool = True) -> str:
     return homes[0].relative_to(folder).as_posix() if files else recipe
 
 
+def clone(recipe: str) -> tuple[Path, str] | None:
+    """The clone that this code is, as "." where it is the current directory, and the recipe as a job names it there.
+
+    Its .rayignore and .gitignore keep all but the code at home. None where trawl is installed as a package, or where
+    the recipe's files do not all lie in the clone: then a folder must be filled.
+    """
+    root = _home("trawl").parent
+    files = [path.resolve() for path in recipes.files(recipe)]
+    if not (root / ".rayignore").is_file() or not all(_travels(path, root) for path in files):
+        return None
+    return Path() if root == Path.cwd() else root, files[0].relative_to(root).as_posix() if files else recipe
+
+
+def _travels(path: Path, root: Path) -> bool:
+    """Whether a file goes along when Ray packs the clone: inside a package, where nothing is left out."""
+    return path.is_relative_to(root) and path.relative_to(root).parts[0] in PACKAGES
+
+
 def size(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

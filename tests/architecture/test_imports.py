@@ -12,7 +12,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 # A module may import those that stand before it. Modules of one line do not import each other.
 ORDER = [
     {"pace", "errors", "digests"},
-    {"schemas", "sections", "filesystems"},
+    {"schemas", "sections", "filesystems", "files"},
     {"sections_http"},
     {"config"},
     {"recipes", "store"},
@@ -25,7 +25,7 @@ ORDER = [
     {"pipeline"},
     {"runs"},
     {"experiment", "views", "printing", "progress", "submit", "suggest"},
-    {"served", "retrying", "planning", "doctor"},
+    {"served", "retrying", "planning", "doctor", "tools"},
     {"ahead"},
     {"cli"},
 ]

@@ -7,6 +7,7 @@ import small
 
 from trawl import pipeline
 from trawl.config import Config
+from trawl.export.writer import export
 from trawl.inputs import Inputs
 from trawl.schemas import FIELDS
 from trawl.store import Store
@@ -52,3 +53,34 @@ def raw_rows(inputs: Inputs) -> pa.Table:
 
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+NONE = ("extraction.source=none", "training.w_user=0", "training.w_item=0")
+ARMS = {
+    "din-none": NONE,
+    "din-knowledge": ("model.adapted_similarity=true",),
+    "deepfm-none": ("model.backbone=deepfm", *NONE),
+    "deepfm-knowledge": ("model.backbone=deepfm", "model.adapter=mlp", "model.injection=add"),
+    "raw-similarity": ("model.adapter=raw", "model.side=item", "training.w_user=0", "training.w_item=0"),
+    "similarity-alone": (
+        "model.injection=none",
+        "training.w_user=0",
+        "training.w_item=0",
+        "model.history_ratings=false",
+    ),
+}
+
+
+class Exported:
+    """Exports of all arms of one store, each made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, Store(str(folder / "store"))
+        self.made: dict[str, tuple[Inputs, Path]] = {}
+
+    def arm(self, name: str) -> tuple[Inputs, Path]:
+        if name not in self.made:
+            inputs, wanted = trained(self.store, small.config(*ARMS[name]))
+            export(inputs, wanted, {"run": "r", "arm": name, "repetition": 0}, str(self.folder / name))
+            self.made[name] = inputs, self.folder / name
+        return self.made[name]

@@ -11,57 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import small
-from exported import files, raw_rows, trained
+from exported import ARMS, Exported, files, raw_rows
 
 from trawl.errors import ArtifactError, AskedWrongly, InputError
 from trawl.export import predictor
 from trawl.export.bundle import FORMAT, VERSION
 from trawl.export.predictor import load, predict_file
 from trawl.export.writer import export
-from trawl.inputs import Inputs
 from trawl.model.bundle import CARD, WEIGHTS
-from trawl.store import Store, digest_json
-
-NONE = ("extraction.source=none", "training.w_user=0", "training.w_item=0")
-ARMS = {
-    "din-none": NONE,
-    "din-knowledge": ("model.adapted_similarity=true",),
-    "deepfm-none": ("model.backbone=deepfm", *NONE),
-    "deepfm-knowledge": ("model.backbone=deepfm", "model.adapter=mlp", "model.injection=add"),
-    "raw-similarity": ("model.adapter=raw", "model.side=item", "training.w_user=0", "training.w_item=0"),
-    "similarity-alone": (
-        "model.injection=none",
-        "training.w_user=0",
-        "training.w_item=0",
-        "model.history_ratings=false",
-    ),
-}
-
-
-class Exported:
-    """Exports of all arms of one store, each made once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, Store(str(folder / "store"))
-        self.made: dict[str, tuple[Inputs, Path]] = {}
-
-    def arm(self, name: str) -> tuple[Inputs, Path]:
-        if name not in self.made:
-            inputs, wanted = trained(self.store, small.config(*ARMS[name]))
-            export(inputs, wanted, {"run": "r", "arm": name, "repetition": 0}, str(self.folder / name))
-            self.made[name] = inputs, self.folder / name
-        return self.made[name]
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return Exported(tmp_path_factory.mktemp("exported"))
-
-
-@pytest.fixture
-def copy(exported: Exported, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported.arm("din-knowledge")[1], tmp_path / "copy"))
+from trawl.store import digest_json
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -95,9 +53,10 @@ def test_files_are_scored_in_batches(exported: Exported, tmp_path: Path, monkeyp
     rows = raw_rows(inputs)
     pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=7)
     monkeypatch.setattr(predictor, "BATCH", 5)
-    count = predict_file(str(folder), str(tmp_path / "rows.parquet"), str(tmp_path / "out.parquet"))
+    done = predict_file(str(folder), str(tmp_path / "rows.parquet"), str(tmp_path / "out.parquet"))
     scores = pq.read_table(tmp_path / "out.parquet")["score"].to_numpy()
-    assert count == len(scores) == rows.num_rows
+    assert done.rows == len(scores) == rows.num_rows
+    assert (done.unknown_users, done.unknown_items, done.ignored, done.notes()) == (0, 0, (), [])
     np.testing.assert_allclose(scores, load(folder).score(rows), atol=1e-6)
 
 
@@ -172,8 +131,10 @@ def test_what_is_no_parquet_file_is_named(exported: Exported, tmp_path: Path) ->
     (tmp_path / "rows.parquet").write_text("user_id,item_id\n")
     with pytest.raises(InputError, match=r"rows\.parquet: is no Parquet file"):
         predict_file(folder, str(tmp_path / "rows.parquet"), out)
-    with pytest.raises(ArtifactError, match=r"nowhere/model\.json: missing"):
+    with pytest.raises(InputError, match=r"nowhere: no exported model is there"):
         predict_file(str(tmp_path / "nowhere"), str(tmp_path / "rows.parquet"), out)
+    with pytest.raises(InputError, match=r"none/out\.parquet: its folder does not exist"):
+        predict_file(folder, str(tmp_path / "rows.parquet"), str(tmp_path / "none" / "out.parquet"))
 
 
 def test_there_is_no_pickle_and_no_adapter_to_run(exported: Exported) -> None:

@@ -28,6 +28,7 @@ def test_printed_command_can_be_pasted_and_means_the_request(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.chdir(job_cluster.ROOT)
     words = ["--store", "/shared/my store", "--name", "first", "--set", "data.split_seed=1", "--until", "encoding"]
     assert cli.main(["submit", "demo", *words, "--address", f"{ADDRESS}/", "--env", "A=b c", "--print"]) == 0
     line = capsys.readouterr().out
@@ -46,8 +47,37 @@ def test_printed_command_can_be_pasted_and_means_the_request(
     )
     assert json.loads(options[options.index("--runtime-env-json") + 1]) == {"env_vars": {"A": "b c"}}
     assert options[options.index("--submission-id") + 1].startswith("trawl-pipeline-first-")
-    folder = Path(options[options.index("--working-dir") + 1])
-    assert (folder / "trawl" / "cli.py").is_file(), "the folder stays for the paste"
+    assert options[options.index("--working-dir") + 1] == ".", "the clone itself: nothing is left in /tmp"
+
+
+def test_a_printed_command_leaves_no_folder_unless_it_must_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(submit.tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "mine.toml").write_text('extends = "demo"\n')
+
+    def printed(recipe: str, *more: str) -> tuple[list[str], str]:
+        words = ["submit", recipe, "--address", ADDRESS, "--store", "s3://b/s", "--print", *more]
+        assert cli.main(words) == 0
+        out, err = capsys.readouterr()
+        return shlex.split(out), err
+
+    def sent(words: list[str]) -> Path:
+        return Path(words[words.index("--working-dir") + 1])
+
+    monkeypatch.chdir(job_cluster.ROOT)
+    words, said = printed("jobs/recipes/demo.toml")
+    assert sent(words) == Path() and "jobs/recipes/demo.toml" in words and "run it from here" in said
+    monkeypatch.chdir(tmp_path)
+    assert sent(printed("demo")[0]) == job_cluster.ROOT
+    assert "--working-dir" not in printed("demo", "--installed")[0]
+    assert list((tmp_path / "temporary").iterdir()) == []
+    words, said = printed("mine.toml")  # outside the clone: it must be taken along
+    assert (sent(words) / "recipe" / "mine.toml").is_file() and (sent(words) / "trawl" / "cli.py").is_file()
+    assert f"sends {sent(words)}; remove that folder when the job is sent" in said
+    monkeypatch.setattr(working_dir, "clone", lambda recipe: None)  # as for an installed package
+    assert sent(printed("demo")[0]).parent == tmp_path / "temporary"
 
 
 def test_the_code_alone_travels_and_is_below_a_megabyte(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from report_world import ARMS, HOSTILE, data_run, whole_run
 
 from trawl.config import Config, flat
 from trawl.errors import AskedWrongly
-from trawl.report import build
+from trawl.report import build, page
 from trawl.report.page import _bytes, _duration, _short, _toml
 from trawl.store import Store
 
@@ -210,3 +210,14 @@ def test_sizes(size: int, words: str) -> None:
 def test_short_keeps_what_fits() -> None:
     assert _short("abc", 3) == "abc"
     assert _short("abcd efgh", 6) == "abcd…"
+
+
+def test_tables_that_are_wider_than_the_screen_show_it_and_keep_their_lines() -> None:
+    style = (Path(page.__file__).parent / "style.css").read_text(encoding="utf-8")
+    style = style.partition("@media (max-width")[0]
+    rules = dict(re.findall(r"([^{}]+?)\s*\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)))
+    rules = {" ".join(names.split()): rule for names, rule in rules.items()}
+    assert "border-collapse: separate" in rules["table"], "lines of collapsed borders stay behind sticky cells"
+    assert "local" in rules[".wide"] and "scroll" in rules[".wide"], "a shadow while there is more to the right"
+    assert "--best" in rules[".wide tbody tr.best > th"], "stronger than `.wide tbody th`, which is opaque"
+    assert "--best" in rules["tr.best > td"]

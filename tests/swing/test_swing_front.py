@@ -6,9 +6,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from trawl.errors import ConfigError, InputError
+from trawl.errors import AskedWrongly, ConfigError, InputError
 from trawl.swing import mine
-from trawl.swing.front import swing_file
+from trawl.swing.front import summary, swing_file
 
 ROWS = {"who": ["b", "b", "a", "a", "c", "b"], "what": ["x", "y", "x", "y", "y", "x"]}
 
@@ -106,6 +106,36 @@ def test_no_rows_give_an_empty_table(tmp_path):
         report = run(tmp_path, out="out.parquet", side=side)
         assert (report["rows"], report["anchors"]) == (0, 0)
         assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+        assert report["warning"] == f"{tmp_path}/in.csv has no rows: the table of partners is empty"
+
+
+def test_one_column_as_both_and_an_input_as_out_are_refused(tmp_path):
+    text = "who,what\na,x\nb,x\n"
+    write(tmp_path, text)
+    with pytest.raises(AskedWrongly, match="column who is named for users and for items"):
+        swing_file(str(tmp_path / "in.csv"), "who", "who", "user", top_k=1, normalize="none", out="out.csv")
+    with pytest.raises(AskedWrongly, match="is the input"):
+        run(tmp_path, out=f"../{tmp_path.name}/in.csv")
+    assert (tmp_path / "in.csv").read_text() == text
+
+
+def test_csv_quotes_only_what_needs_it(tmp_path):
+    write(tmp_path, 'who,what\n"a,1",x\nb,x\n')
+    run(tmp_path)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "anchor,rank,partner,score,shared"
+    assert lines[1].startswith('"a,1",0,b,0.33') and lines[2].startswith('b,0,"a,1",0.33')
+    assert pacsv.read_csv(tmp_path / "out.csv").column("anchor").to_pylist() == ["a,1", "b"]
+
+
+def test_the_report_is_in_words(tmp_path):
+    pacsv.write_csv(pa.table(ROWS), tmp_path / "in.csv")
+    words = summary(run(tmp_path))
+    assert "3 of 3 anchors have a positive" in words
+    assert "2 different positives; the commonest serves 66.7% of these anchors" in words
+    assert not {line.partition(":")[0] for line in words.splitlines()} & {"largest", "ten", "collisions", "batch"}
+    write(tmp_path, "who,what\n")
+    assert "0 of 0 anchors" in summary(run(tmp_path))
 
 
 def test_wrong_side_is_refused():

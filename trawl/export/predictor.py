@@ -1,7 +1,7 @@
 """Scores raw rows with an exported bundle alone: raw ids and profile fields in, probabilities out."""
 
-import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from trawl.errors import InputError, StoreError
+from trawl import files
+from trawl.errors import InputError
 from trawl.export import rows as raw
 from trawl.export.bundle import Served, read
 from trawl.model import uses
-from trawl.model.bundle import precision
+from trawl.model.bundle import CARD, precision
 from trawl.model.lexicon import Array, field_codes, levels_of, ranges, rate_bins
 from trawl.model.world import Batch, Entities, Seen, World
 
@@ -35,8 +36,9 @@ class Predictor:
         """(rows,) probabilities that the user likes the item.
 
         Columns: user_id, item_id; where they are there also history (item ids, oldest first) with ratings, seen (item
-        ids before the knowledge cut-off) with liked, fields (map of field -> values of the user's profile). A missing
-        one reads as empty. Raises InputError naming `where`, column and row (the first one has the number `first`).
+        ids before the knowledge cut-off) with liked, fields (map or struct of field -> values of the user's profile). A
+        missing one reads as empty, a null user_id as an unknown user. Raises InputError naming `where`, column and row
+        (the first one has the number `first`).
         """
         raw.check_columns(rows.schema, where, self.rated)
         if not rows.num_rows:
@@ -46,6 +48,15 @@ class Predictor:
             world = World(users=self._users(rows), items=self.served.items)
             logit = self.served.model(self._batch(rows), world).logit
             return np.asarray(torch.sigmoid(logit.double()).numpy())
+
+    def unknown(self, rows: pa.Table) -> tuple[int, int]:
+        """How many rows have a user, and how many an item, that the model does not know."""
+        served = self.served
+        users, items = (rows[name].cast(pa.string()) for name in ("user_id", "item_id"))
+        places = _places(users, served.user_ids)
+        if served.known_ids is not None:
+            places = places + _places(users, served.known_ids)
+        return int((places == 0).sum()), int((_places(items, served.item_ids) == 0).sum())
 
     def _users(self, rows: pa.Table) -> Entities:
         """Each row's user as an entity of its own: index = row + 1."""
@@ -123,43 +134,69 @@ def _places(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> npt.NDArray[np.int6
 
 
 def load(folder: str | Path) -> Predictor:
-    """The bundle of a folder that `trawl export` wrote. Raises ArtifactError."""
+    """The bundle of a folder that `trawl export` wrote. Raises InputError when there is none, else ArtifactError."""
+    if not (Path(folder) / CARD).is_file():
+        raise InputError.at(folder, "", f"no exported model is there (no {CARD})", "give the folder of `trawl export`")
     return Predictor(read(Path(folder)))
 
 
-def predict_file(bundle: str, rows: str, out: str) -> int:
-    """Score a Parquet file batch by batch into `out` (user_id, item_id, score, in its order); returns the rows.
+@dataclass
+class Scored:
+    """What became of a file of rows. Users and items count by row."""
 
-    `out` is whole or absent. Memory: the bundle and one batch. Raises ArtifactError, InputError, StoreError.
+    out: str
+    rows: int = 0
+    unknown_users: int = 0  # null ones among them
+    unknown_items: int = 0
+    ignored: tuple[str, ...] = ()  # columns that are none of those that are read
+
+    def notes(self) -> list[str]:
+        """What the caller may not have meant, a line each."""
+        found = [
+            f"the {kind} of {count:,} of {self.rows:,} rows is unknown to the model; {how}"
+            for kind, count, how in (
+                ("user", self.unknown_users, "scored as a new user, with the history and fields of the row"),
+                ("item", self.unknown_items, "scored as a new item"),
+            )
+            if count
+        ]
+        if self.ignored:
+            read = ", ".join(raw.COLUMNS)
+            found.append(f"columns not read: {', '.join(self.ignored)} (read are {read}; a profile goes into fields)")
+        return found
+
+
+def predict_file(bundle: str, rows: str, out: str) -> Scored:
+    """Score a Parquet file batch by batch into `out` (user_id, item_id, score, in its order), of the ending's format.
+
+    A null user_id is a user whom nobody knows. `out` is whole or absent. Memory: the bundle and one batch. Raises
+    ArtifactError, InputError, StoreError; AskedWrongly when `out` is the rows or a file of the bundle.
     """
+    files.check_out(out, [rows, *(Path(bundle).iterdir() if Path(bundle).is_dir() else ())])
+    if not Path(rows).is_file():
+        raise InputError.at(rows, "", "there is no such file", "check --rows")
     predictor = load(bundle)
-    temporary = Path(out).with_name(f".{Path(out).name}.{uuid.uuid4().hex}")
     try:
         with pq.ParquetFile(rows) as file:
             raw.check_columns(file.schema_arrow, rows, predictor.rated)
+            names = file.schema_arrow.names
+            done = Scored(out, ignored=tuple(name for name in names if name not in raw.COLUMNS))
             schema = pa.schema([file.schema_arrow.field(name) for name in ("user_id", "item_id")])
-            count = 0
-            with pq.ParquetWriter(temporary, schema.append(pa.field("score", pa.float64()))) as writer:
-                for scored in _scored(predictor, file, rows):
-                    writer.write_table(scored)
-                    count += scored.num_rows
-        temporary.replace(out)
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename or rows}: there is no such file or folder") from None
-    except pa.ArrowInvalid as error:
+            with files.writing(out, schema.append(pa.field("score", pa.float64()))) as write:
+                for scored in _scored(predictor, file, rows, done):
+                    write(scored)
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError.at(rows, "", f"is no Parquet file or is broken ({error})") from None
-    except OSError as error:
-        raise StoreError(f"{out}: {error.strerror or error}; nothing was written") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    return done
 
 
-def _scored(predictor: Predictor, file: pq.ParquetFile, where: str) -> Iterator[pa.Table]:
-    first = 1
+def _scored(predictor: Predictor, file: pq.ParquetFile, where: str, done: Scored) -> Iterator[pa.Table]:
     known = [name for name in file.schema_arrow.names if name in raw.COLUMNS]
     for batch in file.iter_batches(BATCH, columns=known):
         table = pa.Table.from_batches([batch])
-        scores = predictor.score(table, where, first)
-        first += table.num_rows
+        scores = predictor.score(table, where, done.rows + 1)
+        users, items = predictor.unknown(table)
+        done.rows += table.num_rows
+        done.unknown_users += users
+        done.unknown_items += items
         yield table.select(["user_id", "item_id"]).append_column("score", pa.array(scores))

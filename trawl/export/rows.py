@@ -25,7 +25,15 @@ def _list(of: Kind) -> Kind:
 
 
 def _fields(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):  # as pandas writes a column of dicts
+        return all(_value(kind.field(k).type) for k in range(kind.num_fields))
     return pa.types.is_map(kind) and _text(kind.key_type) and _list(_text)(kind.item_type)
+
+
+def _value(kind: pa.DataType) -> bool:
+    many = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    one = kind.value_type if many else kind
+    return _id(one) or bool(pa.types.is_null(one))
 
 
 def _text(kind: pa.DataType) -> bool:
@@ -42,6 +50,7 @@ class Column:
 
 
 _IDS, _RATINGS, _BOOLS = pa.list_(pa.string()), pa.list_(pa.float32()), pa.list_(pa.bool_())
+_MAP = pa.map_(pa.string(), _IDS)
 COLUMNS: dict[str, Column] = {
     "user_id": Column("a text or integer", _id, pa.string(), needed=True),
     "item_id": Column("a text or integer", _id, pa.string(), needed=True),
@@ -49,7 +58,11 @@ COLUMNS: dict[str, Column] = {
     "ratings": Column("a list of numbers, one per item of history", _list(_number), _RATINGS, beside="history"),
     "seen": Column("a list of the item ids before the knowledge cut-off", _list(_id), _IDS),
     "liked": Column("a list of booleans, one per item of seen", _list(pa.types.is_boolean), _BOOLS, beside="seen"),
-    "fields": Column("a map of field name -> list of values", _fields, pa.map_(pa.string(), pa.list_(pa.string()))),
+    "fields": Column(
+        "a map of field name -> list of values, or a struct of texts",
+        _fields,
+        pa.map_(pa.string(), pa.list_(pa.string())),
+    ),
 }
 
 
@@ -78,7 +91,7 @@ def clean(rows: pa.Table, where: str, first: int) -> pa.Table:
         if name not in rows.column_names:
             continue
         values = rows[name].combine_chunks()
-        values = values.cast(column.to)
+        values = _as_map(values) if pa.types.is_struct(values.type) else values.cast(column.to)
         if name == "item_id" and values.null_count:
             raise _at(where, name, first, int(pc.index(pc.is_null(values), True).as_py()), "is null")
         if pa.types.is_map(column.to):
@@ -95,6 +108,19 @@ def clean(rows: pa.Table, where: str, first: int) -> pa.Table:
                 row = int(wrong[0])
                 raise _at(where, name, first, row, f"{lengths[row]} entries where {column.beside} has {due[row]}")
     return pa.table(out)
+
+
+def _as_map(values: pa.StructArray) -> pa.Array:
+    """A struct of values or lists of values as the map of fields; a null one is left out."""
+    rows = [
+        [
+            (name, [str(v) for v in (value if isinstance(value, list) else [value]) if v is not None])
+            for name, value in (row or {}).items()
+            if value is not None
+        ]
+        for row in values.to_pylist()
+    ]
+    return pa.array(rows, COLUMNS["fields"].to)
 
 
 def _check_list(values: pa.Array, name: str, where: str, first: int) -> None:

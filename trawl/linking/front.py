@@ -1,8 +1,6 @@
 """Linking of files: what `trawl link` does. Printing is left to the command line."""
 
 import csv
-import io
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from trawl import files
 from trawl.errors import InputError
 from trawl.linking.edit_distance import link
 from trawl.linking.report import linking_report
 from trawl.sections import Linking
 
 OUT = ["id", "rank", "entity_id", "similarity", "method"]
-_TRUTH_ID = ("id", "item_id", "movie_id")
+_ID = ("id", "item_id", "movie_id")  # names of the column of titles' ids
 _TRUTH_ACCEPTED = ("accepted_entity_ids", "entity_ids")
 
 
@@ -26,13 +25,19 @@ def link_files(
 ) -> dict[str, Any]:
     """Link titles (id, title[, year]) to entities (entity_id, label[, year][, text]); write `out`; return the report.
 
-    Files are Parquet, CSV or TSV by their ending. truth: id (or item_id, movie_id) and accepted_entity_ids (or
-    entity_ids) joined by |. Raises InputError naming file, row and column; `out` is whole or absent.
+    Files are Parquet, CSV or TSV by their ending. The titles' id may also be called item_id or movie_id; a year may be
+    1995, 1995.0, NaN or empty. truth: such an id and accepted_entity_ids (or entity_ids) joined by |. Without titles
+    `out` has no rows and the report a `warning`. Raises InputError naming file, row and column, and for entities
+    without rows; `out` is whole or absent and none of the inputs (AskedWrongly).
     """
     settings = settings or Linking()
-    _kind(out)
-    asked = _read(titles, ("id", "title"))
-    known = _read(entities, ("entity_id", "label"))
+    files.ending(out, what="out")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    files.check_out(out, [path for path in (titles, entities, truth) if path])
+    asked = _read(titles, _ID, "title")
+    known = _read(entities, ("entity_id",), "label")
+    if not known.num_rows:
+        raise InputError.at(entities, "", "has no rows: there is nothing to link to", "give the knowledge base")
     accepted = _truth(truth) if truth else None
     links = link(
         asked,
@@ -42,31 +47,36 @@ def link_files(
         candidates=settings.candidates,
         decode=settings.decode_labels,
     )
-    _write(links.select(OUT), out)
-    return linking_report(links.rename_columns(["item", *links.column_names[1:]]), accepted)
+    found = links.select(OUT)
+    with files.writing(out, found.schema) as write:
+        write(found)
+    report = linking_report(links.rename_columns(["item", *links.column_names[1:]]), accepted)
+    return report if asked.num_rows else report | {"warning": f"{titles} has no rows: nothing was linked"}
 
 
-def _kind(path: str) -> str:
-    kind = Path(path).suffix.lower()
-    if kind not in (".parquet", ".csv", ".tsv"):
-        raise InputError.at(path, "", "ends in none of .parquet, .csv, .tsv", "rename it to what it is")
-    return kind
-
-
-def _read(path: str, needed: tuple[str, str]) -> pa.Table:
-    """The columns that linking knows; the first needed one is an id: never null, never twice."""
-    table = _load(path, ("year",))
-    for name in needed:
-        if name not in table.column_names:
-            raise InputError.at(path, "", f"no column {name} (it has {', '.join(table.column_names)})", "rename one")
-    kinds = dict.fromkeys((*needed, "text"), pa.large_string()) | {"year": pa.int32()}
-    columns = {
-        name: _cast(path, name, table.column(name), kind) for name, kind in kinds.items() if name in table.column_names
-    }
-    _check_ids(path, needed[0], columns[needed[0]])
-    if columns[needed[1]].null_count:
-        raise _at_row(path, int(pc.index(pc.is_null(columns[needed[1]]), True).as_py()), needed[1], "is empty")
+def _read(path: str, ids: tuple[str, ...], text: str) -> pa.Table:
+    """The columns that linking knows, the id under the first of its names: never null, never twice."""
+    table = _load(path)
+    name = _name(path, table, ids)
+    columns = {ids[0]: _cast(path, name, table.column(name), pa.large_string())}
+    for known in (_name(path, table, (text,)), "text"):
+        if known in table.column_names:
+            columns[known] = _cast(path, known, table.column(known), pa.large_string())
+    if "year" in table.column_names:
+        columns["year"] = _years(path, table.column("year"))
+    _check_ids(path, name, columns[ids[0]])
+    if columns[text].null_count:
+        raise _at_row(path, int(pc.index(pc.is_null(columns[text]), True).as_py()), text, "is empty")
     return pa.table(columns)
+
+
+def _name(path: str, table: pa.Table, names: tuple[str, ...]) -> str:
+    """The first of the names that a column has."""
+    found = next((name for name in names if name in table.column_names), None)
+    if found is None:
+        there = ", ".join(table.column_names)
+        raise InputError.at(path, "", f"no column {' or '.join(names)} (it has {there})", "rename one")
+    return found
 
 
 def _cast(path: str, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -76,27 +86,53 @@ def _cast(path: str, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> p
         raise InputError.at(path, f"column {name}", f"not {kind}: {error}") from None
 
 
-def _load(path: str, numbers: tuple[str, ...] = ()) -> pa.Table:
-    kind = _kind(path)
+def _years(path: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole years as some writers give them: 1995, 1995.0, and NaN or nothing where the year is not known."""
+    text = pc.utf8_trim_whitespace(_cast(path, "year", column, pa.large_string()))
+    known = pc.invert(pc.match_substring_regex(text, r"(?i)^(nan)?$"))
+    wrong = pc.and_(known, pc.invert(pc.match_substring_regex(text, r"^[+-]?\d{1,6}(\.0*)?$")))
+    row = pc.index(pc.fill_null(wrong, False), True).as_py()
+    if row >= 0:
+        todo = "write a whole number, or nothing where it is not known"
+        raise InputError.at(path, f"row {row + 1}, column year", f"{text[row].as_py()!r} is no year", todo)
+    return pc.if_else(known, text, pa.scalar(None, text.type)).cast(pa.float64()).cast(pa.int32())
+
+
+def _load(path: str) -> pa.Table:
+    """A file's columns; those of CSV and TSV as text."""
+    kind = files.ending(path)
     try:
         if kind == ".parquet":
             return pq.read_table(path)
+        separator = files.DELIMITERS[kind]
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            names = next(csv.reader(file, delimiter="\t" if kind == ".tsv" else ","), [])
-        types = {name: pa.int32() if name in numbers else pa.large_string() for name in names}
+            names = next(csv.reader(file, delimiter=separator), [])
+        if not any(names):
+            raise InputError.at(path, "", "the file is empty", "it needs a header line")
         return pacsv.read_csv(
             path,
             parse_options=pacsv.ParseOptions(
-                delimiter="\t" if kind == ".tsv" else ",",
-                quote_char='"' if kind == ".csv" else False,
-                newlines_in_values=kind == ".csv",
+                delimiter=separator, quote_char='"' if kind == ".csv" else False, newlines_in_values=kind == ".csv"
             ),
-            convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=True, null_values=[""]
+            ),
         )
     except FileNotFoundError:
         raise InputError.at(path, "", "no such file", "check the path") from None
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise InputError.at(path, "", f"cannot be read ({' '.join(str(error).split())})", "it must be UTF-8") from None
+        text = " ".join(str(error).split())
+        raise InputError.at(path, "", f"cannot be read ({text})", _hint(kind, error, text)) from None
+
+
+def _hint(kind: str, error: Exception, text: str) -> str:
+    """What to do about a file that cannot be read."""
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in text:
+        return "it must be UTF-8"
+    if kind == ".parquet" or not isinstance(error, pa.ArrowException):
+        return "check the file"
+    quoting = ": quote values that hold a comma" if kind == ".csv" else ""
+    return f"every row (the header is row 1) needs as many values as the header{quoting}"
 
 
 def _check_ids(path: str, name: str, ids: pa.ChunkedArray) -> None:
@@ -117,10 +153,10 @@ def _at_row(path: str, row: int, name: str, what: str) -> InputError:
 
 def _truth(path: str) -> pa.Table:
     table = _load(path)
-    key = next((n for n in _TRUTH_ID if n in table.column_names), None)
+    key = next((n for n in _ID if n in table.column_names), None)
     accepted = next((n for n in _TRUTH_ACCEPTED if n in table.column_names), None)
     if key is None or accepted is None:
-        need = f"{' or '.join(_TRUTH_ID)} and {' or '.join(_TRUTH_ACCEPTED)}"
+        need = f"{' or '.join(_ID)} and {' or '.join(_TRUTH_ACCEPTED)}"
         raise InputError.at(
             path, "", f"needs the columns {need}; it has {', '.join(table.column_names)}", "rename them"
         )
@@ -128,24 +164,3 @@ def _truth(path: str) -> pa.Table:
     _check_ids(path, key, ids)
     lists = pc.split_pattern(_cast(path, accepted, table.column(accepted), pa.string()).fill_null(""), "|")
     return pa.table({"item": ids, "entity_ids": lists})
-
-
-def _write(table: pa.Table, path: str) -> None:
-    """Beside the target first, then renamed over it."""
-    kind, target = _kind(path), Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if kind == ".parquet":
-            pq.write_table(table, temporary)
-        else:
-            text = io.StringIO()
-            writer = csv.writer(text, delimiter="\t" if kind == ".tsv" else ",", lineterminator="\n")
-            writer.writerow(table.column_names)
-            writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
-            temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        raise InputError.at(path, "", f"cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -81,6 +81,21 @@ def _svg(draw: Draw, colours: dict[str, str], size: tuple[float, float]) -> str:
     return out.getvalue()
 
 
+def _legend(axes: Any, columns: int = 1) -> None:
+    """Below the axes, where no data lie."""
+    axes.figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=columns)
+
+
+def _room(entries: int, columns: int = 1) -> tuple[float, float]:
+    """Size of a picture with a legend of so many entries below its axes."""
+    return (4.6, 3.0 + 0.18 * -(-entries // columns))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Columns of a legend: as many as fit, for short names."""
+    return max(1, min(3, 60 // (max(map(len, names), default=1) + 6)))
+
+
 def differences(results: Results, part: str = "all") -> Picture | None:
     """Differences of test AUC from the reference, with intervals; None when there is none."""
     rows = [r for r in results.rows if part in r.differences]
@@ -136,7 +151,7 @@ def similarity(links: Links) -> Picture | None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
         _whole_numbers(axes.yaxis)
-        axes.set_xlim(max(0.0, links.edges[first] - 0.05), 1.01)
+        axes.set_xlim(min(0.75, max(0.0, links.edges[first] - 0.05)), 1.0)  # wide enough for ticks, whatever the data
         axes.set_xlabel("similarity of the best candidate")
         axes.set_ylabel("items (log)")
 
@@ -153,10 +168,11 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
     some = [h for h in hubs if len(h.degrees)]
     if not some:
         return None
+    columns = _columns([_plain_hub(h) for h in some])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         for hub, colour in zip(some, _CYCLE * len(some), strict=False):
-            label = f"{hub.kind}s" + (f" ({_plain(hub.arms)})" if hub.arms else "")
+            label = _plain_hub(hub)
             # Few points are enough on a logarithmic axis; all of them would make a page of megabytes.
             ranks = np.unique(np.geomspace(1, len(hub.degrees), 200).astype(int))
             axes.plot(ranks, hub.degrees[ranks - 1], color=colour, marker=".", markersize=3, label=label)
@@ -166,11 +182,16 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
         _whole_numbers(axes.yaxis)
         axes.set_xlabel("partner, by how often it is the first (rank)")
         axes.set_ylabel("anchors served")
-        axes.legend(frameon=False)
+        _legend(axes, columns)
 
     words = "; ".join(f"{h.kind}s: the first serves {int(h.degrees[0]):,} of {h.anchors:,} anchors" for h in some)
     alt = f"Number of anchors that each partner serves, by rank of the partner. {words}."
-    return picture(draw, alt, "In-degree of the first positives; a steep left end means few hubs serve many anchors.")
+    caption = "In-degree of the first positives; a steep left end means few hubs serve many anchors."
+    return picture(draw, alt, caption, _room(len(some), columns))
+
+
+def _plain_hub(hub: Hubs) -> str:
+    return f"{hub.kind}s" + (f" ({_plain(hub.arms)})" if hub.arms else "")
 
 
 def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
@@ -199,11 +220,11 @@ def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
         _whole_numbers(axes.xaxis)
         axes.set_xlabel(f"{words} (log)")
         axes.set_ylabel("rows")
-        axes.set_ylim(top=axes.get_ylim()[1] * (1.1 + 0.12 * len(some)))  # room for the legend above the lines
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        _legend(axes)
 
     said = "; ".join(f"{_alike(a)}: half up to {s.median:,}, at most {s.largest:,}" for a, s in some.values())
-    return picture(draw, f"Histogram of {words}. {said}.", f"{words[0].upper()}{words[1:]}, by rows.")
+    caption = f"{words[0].upper()}{words[1:]}, by rows."
+    return picture(draw, f"Histogram of {words}. {said}.", caption, _room(len(some)))
 
 
 def _alike(found: Sequence[Tokens]) -> str:
@@ -233,6 +254,7 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
     if not some:
         return None
     arms = list(dict.fromkeys(c.arm for c in curves))
+    columns = _columns([_plain(arm) for arm in arms])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         shown: set[str] = set()
@@ -247,12 +269,12 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(_TITLES[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=8, ncols=1 + (len(shown) > 6))
+        _legend(axes, columns)
 
     words = "; ".join(f"{c.arm}, repetition {c.repetition}: {_ends(_values(c, name))}" for c in some[:20])
-    return picture(
-        draw, f"{_TITLES[name]} by epoch. {words}.", f"{_TITLES[name][0].upper()}{_TITLES[name][1:]} by epoch."
-    )
+    title = _TITLES[name]
+    caption = f"{title[0].upper()}{title[1:]} by epoch."
+    return picture(draw, f"{title} by epoch. {words}.", caption, _room(len({c.arm for c in some}), columns))
 
 
 def _ends(values: np.ndarray[Any, Any]) -> str:
