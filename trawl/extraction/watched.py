@@ -109,6 +109,8 @@ class Watching:
     Its rows come back as plain columns, failed ones too.
     """
 
+    llm: Any  # Ray's wrapper of the engine
+
     def __init__(
         self,
         *arguments: Any,
