@@ -18,7 +18,6 @@ from trawl.sections import (
     Extraction,
     Linking,
     Model,
-    Plan,
     Refresh,
     Resources,
     Retry,
@@ -28,6 +27,7 @@ from trawl.sections import (
     Training,
 )
 from trawl.sections_http import Http
+from trawl.sections_plan import Plan
 
 
 class Config(Section):

@@ -4,10 +4,9 @@ Every key that changes a result is hashed into the fingerprints of the stages th
 What only says where and how fast the work runs stands under `resources` and is never hashed.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator, with_config
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -269,35 +268,6 @@ class Search(Section):
                     f"search.{name}: {self.method} needs two ends of a range above 0, as [0.001, 0.016]; [] skips it"
                 )
         return self
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Throughput(TypedDict):
-    """What one GPU was measured to read and to write: tokens per second with full batches."""
-
-    tokens_in: Positive
-    tokens_out: Positive
-    parameters: NotRequired[Positive]  # billions, of the model that was measured; absent: the recipe's own
-    source: NotRequired[str]  # where the figures come from
-
-
-class Plan(Section):
-    """What `trawl plan` reckons with: read by it alone and hashed into nothing."""
-
-    gpu: str = ""  # the GPU to reckon with, by a name that `trawl plan --gpu ?` lists; empty: none
-    throughput: dict[str, Throughput] = {}  # measured figures by the GPU's name, before the data sheet's
-    parameters: NotNegative = 0.0  # billions that a token passes through; 0: counted in the model's files
-    price_gpu_hour: NotNegative = 0.0  # in any currency; 0: no costs are given
-    price_million_in: NotNegative = 0.0  # of tokens read, where an endpoint is paid by them
-    price_million_out: NotNegative = 0.0
-    start_seconds: NotNegative = 120.0  # until an engine answers, where it is not measured
-    probe_prompts: Annotated[int, Field(ge=8)] = 512  # of each side that --probe asks, vllm at most 8 engine_rows
-    sample_users: Annotated[int, Field(ge=20)] = 2000
-    sample_items: Annotated[int, Field(ge=20)] = 2000
-    users_per_day: Share = 0.05  # of all users: those whose prompt a day makes new
-    items_per_day: Share = 0.01
-    encoder_texts_second: NotNegative = 0.0  # of one encoding actor; 0: as measured by --probe or by the store's runs
-    training_samples_second: Positive = 33_000.0  # of one worker; tests/bench/training.py: DIN, T's injection, one core
 
 
 class Resources(Section):

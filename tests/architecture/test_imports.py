@@ -13,7 +13,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 ORDER = [
     {"pace", "errors", "digests"},
     {"schemas", "sections", "filesystems", "files"},
-    {"sections_http"},
+    {"sections_http", "sections_plan"},
     {"config"},
     {"recipes", "store"},
     {"raw"},

@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Store:
         v.artifact: v.fingerprint for v in Record(store, name).all if any(c.startswith("extracted") for c in v.cells)
     }
     new = publish(store, "item_answers", [table("item_answers", rows[:3]), table("item_answers", rows[3:])])
-    text = store.read_text("runs", name, "run.json").replace(old.fingerprint, new)
+    text = store.read_text("runs", name, "run.json").replace(old["item_answers"], new)
     store.write_text(text, "runs", name, "run.json")
     return store
 

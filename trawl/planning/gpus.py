@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 from trawl.errors import ConfigError
-from trawl.sections import Plan
+from trawl.sections_plan import Plan
 from trawl.sizes import Size
 
 _COMPUTE, _MEMORY, _BATCH = 0.5, 0.6, 128
