@@ -145,7 +145,7 @@ def test_a_list_of_one_s_own_reaches_the_prompt(tmp_path: Path, monkeypatch: pyt
     engine = CountingEngine()
     monkeypatch.setitem(engines.ENGINES, "extractive", lambda settings: engine)
     store = Store(str(tmp_path / "store"))
-    done = run(store, with_knowledge(store, base(store), {1: "Sweet."}), config(domain=own(tmp_path)))
+    done = run(store, with_knowledge(store, base(store), {4: "Sweet."}), config(domain=own(tmp_path)))
     assert len(rows(store, done, "item_prompts")) == 1
     assert all("- Taste: How does it taste?" in r.prompt and "Say it in one line" in r.prompt for r in engine.asked)
     assert all(r.prompt.startswith("下面是") for r in engine.asked)

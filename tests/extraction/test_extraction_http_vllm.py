@@ -47,7 +47,8 @@ def test_a_real_server_answers_every_prompt(tmp_path: Path, server: Server) -> N
     for row in rows(store, done, "item_answers"):
         if row["digest"]:
             assert (row["text"], row["attempts"]) == (ANSWER, 1)
-            assert abs(row["tokens_in"] - prompts[row["entity"]]["tokens"]) <= 12  # planned in pieces, sent as a whole
+            planned = prompts[row["entity"]]["tokens"]
+            assert abs(row["tokens_in"] - planned) <= 12 + planned // 100  # planned in pieces, sent as a whole
 
 
 def test_its_errors_are_understood(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,10 @@ def _caches(patient: Patient) -> dict[str, str]:
 
 def _writable(what: str, uri: str) -> Finding:
     name, words = f".doctor-{uuid.uuid4().hex}", "written by trawl doctor"
-    local = Path(place(uri).root) if place(uri).local else None
-    fresh = local is not None and not local.exists()
+    local, fresh = None, False
     try:
+        local = Path(place(uri).root) if place(uri).local else None
+        fresh = local is not None and not local.exists()
         opened = Store(uri)
         opened.write_text(words, name)
         try:

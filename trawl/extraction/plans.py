@@ -103,6 +103,8 @@ class Planner:
         kept, ranges, marks, cut = [], [], 0, 0
         for place, (most, tokens) in enumerate(zip(clip_plan(there, room, self.mark), there, strict=True)):
             passages: list[Passage] = []
+            if 0 < most < tokens <= most + self.mark:
+                most = tokens  # whole it needs no mark
             if most < tokens:
                 text = read(place)
                 passages = sections(text, self.engine.spans(text), most + self.mark, self.mark) if most else []

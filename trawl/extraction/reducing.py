@@ -43,6 +43,17 @@ MERGE = pa.schema(
 )
 
 
+def first_step(prompts: pa.Table) -> pa.Table:
+    """Rows of a prompts table, each about its own entity and not merged of anything: with all columns of PLACE."""
+    for name, values in (
+        ("owner", prompts.column("entity")),
+        ("covers", pa.repeat(pa.scalar(1, PLACE.field("covers").type), prompts.num_rows)),
+        ("lost", pa.repeat(pa.scalar(0, PLACE.field("lost").type), prompts.num_rows)),
+    ):
+        prompts = prompts.append_column(name, values)
+    return prompts
+
+
 def reduce_frame(title: str | None, notes: int, factors: Sequence[Factor], words: Words = ENGLISH) -> Frame:
     """The words around the answers that are merged. title: of the item that they are about; None: about a user."""
     head = fill(

@@ -33,7 +33,7 @@ from trawl.extraction.gathering import ROUNDS, gathered, merges
 from trawl.extraction.grounded import grounding_keys, plain
 from trawl.extraction.key_factors import domain_keys, domain_sources
 from trawl.extraction.plans import CHUNKS, budget_keys
-from trawl.extraction.reducing import MERGE, PLACE
+from trawl.extraction.reducing import MERGE, first_step
 from trawl.extraction.rendering import Renderer, copies
 from trawl.extraction.shuffling import shuffled
 from trawl.inputs import Inputs
@@ -57,10 +57,7 @@ class Router:
             self.goal = shuffled(self.all, cfg.extraction.shuffle_seed)
 
     def __call__(self, task: Task) -> Iterator[tuple[int, pa.Table]]:
-        rows = self.inputs.part(self.prompts, task.number, _SENT)
-        rows = rows.append_column("owner", rows.column("entity"))
-        for name, value in (("covers", 1), ("lost", 0)):
-            rows = rows.append_column(name, pa.repeat(pa.scalar(value, PLACE.field(name).type), rows.num_rows))
+        rows = first_step(self.inputs.part(self.prompts, task.number, _SENT))
         if self.all is not None:
             here = np.searchsorted(self.all, rows.column("entity").to_numpy())
             rows = rows.set_column(0, "entity", pa.array(self.goal[here], INDEX))

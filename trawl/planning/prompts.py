@@ -132,7 +132,7 @@ def reckon(work: Asked, sample: Sample, texts: Texts, answered: pa.Table) -> Sid
         text_tokens=(kept + cut) * scale,
         tokens_in=(pc.sum(asked.column("tokens")).as_py() or 0) * scale,
         error=_error(asked, sample),
-        prompt_bytes=_stored(rows.drop_columns(["owner"])) * scale,
+        prompt_bytes=_stored(rows.drop_columns(["owner", "covers", "lost"])) * scale,
         each_in=float(pc.mean(sent.column("tokens")).as_py() or 0),
         merges=merges * scale,
         merged_chunks=chunks * scale,

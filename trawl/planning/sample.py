@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from trawl import pipeline
 from trawl.checks import mix
 from trawl.config import Config
+from trawl.extraction.reducing import first_step
 from trawl.inputs import Inputs
 from trawl.planning.work import Asked
 from trawl.schemas import CONTRACTS
@@ -35,7 +36,7 @@ class Sample:
 
     entities: int  # of the side, in all
     sampled: int
-    rows: pa.Table  # of the contract <side>_prompts, and `owner`
+    rows: pa.Table  # of the contract <side>_prompts, with the columns of a first step
 
     @property
     def whole(self) -> bool:
@@ -159,7 +160,7 @@ def prompts_of(name: str, inputs: Sampled, cfg: Config, number: int) -> tuple[in
         make = pipeline.stages()[name].worker
         assert make is not None
         rows = make(inputs, cfg)(Task(f"{number:05d}", {"number": number}))
-    return count, rows.append_column("owner", rows.column("entity"))
+    return count, first_step(rows)
 
 
 @dataclass(frozen=True)
