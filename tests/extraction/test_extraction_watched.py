@@ -26,7 +26,13 @@ class Died(BaseException):
 class Engine:
     """Stands for vLLM: the prompt's own tokens come back; of a prompt of two tokens one was cached."""
 
+    def __init__(self) -> None:
+        self.engine = SimpleNamespace(errored=False)
+
     async def _generate_async(self, request: Any) -> Any:
+        if request.request_id == "silent":
+            self.engine.errored = True  # and whoever waits is not told
+            await asyncio.sleep(0.5)
         reason = "length" if request.request_id == "long" else "stop"
         return SimpleNamespace(outputs=[SimpleNamespace(finish_reason=reason)], num_cached_tokens=1)
 
@@ -116,6 +122,16 @@ def test_a_row_that_kills_is_found_and_the_others_are_answered(marks: Marks) -> 
     assert out["kills"]["error"].startswith("engine_death: ")
     assert (out["a"]["text"], out["b"]["text"], out["a"]["attempts"]) == ("about a", "about b", 4)
     assert [name for name in marks.store.names(*marks.home) if name.startswith("batch-")] == []
+
+
+def test_an_engine_that_dies_without_a_word_ends_its_actor(marks: Marks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("trawl.extraction.watched._LOOK", 0.01)
+    monkeypatch.setattr("trawl.extraction.watched.os._exit", ended.append)
+    answers(made(marks), rows("a"))
+    assert not ended
+    answers(made(marks), rows("silent"))
+    assert ended
 
 
 def test_engines_that_answer_nothing_end_the_run(marks: Marks) -> None:

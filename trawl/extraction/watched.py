@@ -10,7 +10,10 @@ nothing else in the engine; a row that is alone in an engine that dies becomes a
 
 import asyncio
 import os
+import threading
+import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ _DEATHS = 2  # of a batch, before its rows are sent one by one
 _IDLE_STARTS = 6  # engines that were started and answered nothing, before the run gives up
 _INDEX = "__idx_in_batch"  # Ray's: the row's place in its batch
 _TAKEN = ("tokenized_prompt", "sampling_params", "model")
+_LOOK = 1.0  # seconds between two looks at the engine
 _UNHEARD = ("length", 0)
 
 
@@ -136,6 +140,7 @@ class Watching:
         self.start = f"start-{uuid.uuid4().hex}"
         marks.begin(self.start)
         os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
+        self.inside = 0  # prompts in the engine
         self.heard: dict[int, tuple[str, int]] = {}
         with starting(failures, start):
             self.adapter = asking.adapter()
@@ -151,11 +156,16 @@ class Watching:
         generate = self.llm._generate_async
 
         async def heard(request: Any) -> Any:
-            output = await generate(request)
+            self.inside += 1
+            try:
+                output = await generate(request)
+            finally:
+                self.inside -= 1
             self.heard[request.request_id] = (output.outputs[0].finish_reason, output.num_cached_tokens or 0)
             return output
 
         self.llm._generate_async = heard
+        threading.Thread(target=_mind, args=(weakref.ref(self),), name="trawl-engine", daemon=True).start()
 
     def _request(self, row: dict[str, Any]) -> None:
         """What Ray's worker wants in a row."""
@@ -210,6 +220,19 @@ class Watching:
             "attempts": attempt,
             "__inference_error__": "",
         }
+
+
+def _mind(actor: "weakref.ref[Watching]") -> None:
+    """End an actor's process when its engine is dead with prompts in it.
+
+    vLLM tells whoever asks next that the engine is dead, but not those that wait for an answer: with all places taken
+    nobody would ask, and all would wait for ever. Ray starts another actor and sends the batches again.
+    """
+    while (it := actor()) is not None:
+        if it.inside and it.llm.engine.errored:
+            os._exit(1)
+        del it
+        time.sleep(_LOOK)
 
 
 def watched(base: type) -> type:
