@@ -10,6 +10,7 @@ from trawl import sizes
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.extraction.answers import ANSWER
+from trawl.extraction.reducing import first_step
 from trawl.extraction.trial import Trial
 from trawl.planning import downstream, engine, gpus, table
 from trawl.planning.prompts import KNOWN, Side, reckon
@@ -162,7 +163,7 @@ def test_words_for_numbers() -> None:
 def prompts(*rows: dict[str, object]) -> pa.Table:
     """Prompts of item entities 1, 2, ...: digest, tokens, what is kept and cut."""
     blank = {"step": 0, "chunk": 0, "template": "t", "items": [1], "text_digests": ["d"], "cutoff": 0}
-    return pa.Table.from_pylist([{**blank, **row, "owner": row["entity"]} for row in rows])
+    return first_step(pa.Table.from_pylist([{**blank, **row} for row in rows]))
 
 
 def reckoned(table: pa.Table, answered: pa.Table | None = None, entities: int = 0) -> Side:

@@ -147,8 +147,8 @@ def test_answers_in_the_cache_are_not_asked_again(tmp_path: Path, cfg: Config, p
         assert found["asked"] == found["tokens_in"] == 0
         assert found["cached"] == pytest.approx(plans["used"][name]["asked"], rel=0.2)
     cache = AnswerCache(store)
-    for bucket in cache.buckets()[::2]:
-        store.remove("cache", "answers", bucket)
+    for segment in cache.segments()[::2]:
+        store.remove_file(*cache.home, segment.name)
     half = side(planned(cfg, store), "user")
     assert half["cached"] == pytest.approx(half["asked"], rel=0.5)
     assert half["tokens_out_from"].endswith("cached answers to the sample")

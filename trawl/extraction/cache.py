@@ -202,9 +202,14 @@ def listed_answers(store: Store, generation: int) -> AnswerCache:
     return AnswerCache(store, (*HELD, str(generation), "again"))
 
 
+def cache_store(store: Store, cfg: Config) -> Store:
+    """The store whose cache serves runs of this one."""
+    return Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else store
+
+
 def answer_cache(inputs: Inputs, cfg: Config) -> AnswerCache:
     """The cache that a stage's worker asks and adds to."""
-    store = Store(cfg.resources.answer_cache) if cfg.resources.answer_cache else inputs.store
+    store = cache_store(inputs.store, cfg)
     again = cfg.retry.item if inputs.work[0].startswith("item") else cfg.retry.user
     origin, generation, here = asker(inputs), again.generation, inputs.store
     if not generation:

@@ -103,13 +103,12 @@ class Planner:
         kept, ranges, marks, cut = [], [], 0, 0
         for place, (most, tokens) in enumerate(zip(clip_plan(there, room, self.mark), there, strict=True)):
             passages: list[Passage] = []
-            if 0 < most < tokens <= most + self.mark:
-                most = tokens  # whole it needs no mark
-            if most < tokens:
+            whole = tokens <= most + (self.mark if most else 0)  # whole it needs no mark
+            if not whole:
                 text = read(place)
                 passages = sections(text, self.engine.spans(text), most + self.mark, self.mark) if most else []
                 cut, marks = cut + 1, marks + self.mark * len(passages)
-            kept.append(sum(p.tokens for p in passages) if most < tokens else tokens)
+            kept.append(tokens if whole else sum(p.tokens for p in passages))
             ranges.append(tuple(place for p in passages for place in (p.begin, p.end)))
         places = tuple(range(len(there)))
         return Clip(SECTIONS, places, tuple(kept), sum(there), tuple(ranges), texts_cut=cut, marks=marks)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trawl.config import Config, valid_keys
+from trawl.config import Config
 from trawl.connection import address
 from trawl.extraction.answers import ANSWER
 from trawl.extraction.stage import STAGES
@@ -26,7 +26,6 @@ from trawl.stage import Executor, Job, Stage, Task, Worker, always, numbered, ru
 from trawl.store import Manifest, Part, Store
 
 _ASK = 1  # the phase that asks: `stage_answers`
-_OWN_CACHE = "resources.answer_cache"  # where it is set, answers would be kept there
 _TITLE = "The Lantern (1990)"
 _TEXT = "The Lantern is a 1990 comedy film directed by Ada Writer. It tells of a lighthouse keeper."
 
@@ -104,8 +103,7 @@ def most(cfg: Config) -> int:
 
 
 def _one_engine(cfg: Config) -> Config:
-    own = [f"{_OWN_CACHE}="] if _OWN_CACHE in valid_keys() else []
-    return cfg.override("resources.engines=1", *own)
+    return cfg.override("resources.engines=1", "resources.answer_cache=")  # no answer of a trial is kept
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trawl.config import Config
-from trawl.extraction.cache import AnswerCache
+from trawl.extraction.cache import AnswerCache, cache_store
 from trawl.planning.sample import Sample, Texts, every
 from trawl.planning.work import Asked
 from trawl.stage import Executor
@@ -79,7 +79,7 @@ def look_up(digests: Sequence[str], store: Store, cfg: Config, executor: Executo
     groups: dict[str, list[str]] = {}
     for digest in digests:
         groups.setdefault(digest[:1], []).append(digest)
-    found = every(executor, cfg, [(known, (store, group)) for _, group in sorted(groups.items())])
+    found = every(executor, cfg, [(known, (cache_store(store, cfg), group)) for _, group in sorted(groups.items())])
     return pa.concat_tables([KNOWN.empty_table(), *found])
 
 
