@@ -234,13 +234,13 @@ def gc(store: Store, keep_runs: int, dry: bool = False) -> list[str]:
     doomed: list[tuple[str, ...]] = [("runs", name) for name, _ in records[keep_runs:]]
     doomed += [key for key in store.artifacts() if key not in kept]
     doomed += [names for names in store.scraps(_SCRAP_SECONDS) if names[:2] not in doomed]
-    recipes = [record["recipe"] for _, record in records[:keep_runs]]
+    recipes = [record.get("recipe", {}) for _, record in records[:keep_runs]]
     held = {str(side["generation"]) for recipe in recipes for side in recipe.get("retry", {}).values()}
     doomed += [(*HELD, name) for name in store.names(*HELD) if name not in held]
     if not dry:
         for key in doomed:
             store.remove(*key)
-        others = {recipe["resources"].get("answer_cache", "") for recipe in recipes} - {""}
+        others = {recipe.get("resources", {}).get("answer_cache", "") for recipe in recipes} - {""}
         for cache in (store, *map(Store, sorted(others))):
             AnswerCache(cache).compact()
     return ["/".join(key) for key in doomed]

@@ -1,4 +1,4 @@
-"""What a job takes to the cluster: a folder with the code and the recipe's own files, well under a megabyte.
+"""What a job takes to the cluster: a folder with the code and the recipe's own files, a megabyte or so.
 
     trawl/ jobs/ tune/           the packages of this installation, without bytecode
     recipe/NAME.toml             the recipe, where it is a file; what it extends below recipe/extends-1, -2, ...

@@ -19,7 +19,7 @@ def record(store: Path, run: str) -> Any:
     return json.loads((store / "runs" / run / "run.json").read_text())
 
 
-def test_the_clone_is_a_working_directory_below_a_megabyte(tmp_path: Path) -> None:
+def test_the_clone_is_a_small_working_directory(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import create_package
 
     package = tmp_path / "package.zip"
