@@ -24,8 +24,8 @@ from trawl.store import Store
 BATCH, ACTORS = 8, 2
 SETTINGS = (
     *small.SETTINGS,
-    "data.synthetic.items=480",
-    "data.synthetic.users=240",
+    "data.synthetic.items=960",
+    "data.synthetic.users=480",
     "data.partitions=4",
     "extraction.engine=scripted:Scripted",
     "extraction.failure_limit=0.5",
