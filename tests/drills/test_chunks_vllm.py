@@ -18,7 +18,7 @@ from trawl.inputs import Inputs
 from trawl.stage import Outcome, run_stage
 from trawl.store import Store
 
-LONG = " ".join(f"Sentence {n} of a long text that no prompt has room for." for n in range(40))
+LONG = " ".join(f"Sentence {n} of a long text that no prompt has room for." for n in range(90))
 FILM = 4
 
 
