@@ -35,10 +35,10 @@ SETTINGS = (
 SIDES = ("item", "user")
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture
+def both(tmp_path: Path) -> dict[str, Any]:
     """A plan with a probe, its store after it, and what the run then used. The model rambles to the limit."""
-    folder = tmp_path_factory.mktemp("plan")
+    folder = tmp_path
     model = make_tiny_qwen2(folder / "model", answer="")
     (folder / "empty.toml").touch()
     store = str(folder / "store")
@@ -68,26 +68,18 @@ def _used(inputs: Inputs, side: str) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("what", ["prompts", "asked", "tokens_in", "tokens_out"])
-def test_what_is_planned_is_what_is_used(both: dict[str, Any], side: str, what: str) -> None:
-    planned, used = both["plan"][side], both["used"][side]
-    assert planned["sampled"] < planned["entities"]
-    assert planned[what] == pytest.approx(used[what], rel=0.2)
-
-
-def test_the_probe_tells_the_seconds(both: dict[str, Any]) -> None:
-    """Both sides together, start included. Other work on the machine shifts either; a quiet one shows within 20 %."""
-    planned = sum(both["plan"][side]["hours"][0]["seconds"] for side in SIDES)
-    used = sum(both["used"][side]["seconds"] for side in SIDES)
-    print(f"seconds: planned {planned:.1f}, used {used:.1f}")
+def test_what_is_planned_is_what_is_used(both: dict[str, Any]) -> None:
+    """Counts and tokens within 20 %. Seconds too on a quiet machine; other work on it shifts either of the two."""
     for side in SIDES:
-        print(side, both["plan"][side]["hours"][0], both["plan"][side]["probe"], both["used"][side])
-    assert planned == pytest.approx(used, rel=0.5)
-
-
-def test_a_probe_keeps_no_answer(both: dict[str, Any]) -> None:
+        planned, used = both["plan"][side], both["used"][side]
+        assert planned["sampled"] < planned["entities"]
+        for what in ("prompts", "asked", "tokens_in", "tokens_out"):
+            assert planned[what] == pytest.approx(used[what], rel=0.2), (side, what)
     assert set(both["left"]) == {"users", "items", "log", "cutoffs", "entities", "knowledge", "item_texts"}
+    seconds = [sum(both["plan"][side]["hours"][0]["seconds"] for side in SIDES)]
+    seconds += [sum(both["used"][side]["seconds"] for side in SIDES)]
+    print("seconds planned and used: {:.1f}, {:.1f}".format(*seconds))
+    assert seconds[0] == pytest.approx(seconds[1], rel=0.5)
 
 
 def test_the_doctor_asks_the_model_one_prompt(tmp_path: Path) -> None:
