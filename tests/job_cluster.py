@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 PORTS = ("--port", "--dashboard-port", "--ray-client-server-port", "--dashboard-agent-listen-port")
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-LIMIT = 1_500_000  # bytes of a working directory: the code alone, which Ray sends uncompressed
+LIMIT = 1_000_000  # bytes that a job takes along
 
 # One arm of the tiny world, as words of `trawl run`: the demo recipe, so that its name is known everywhere.
 ONE_ARM = [

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,13 @@ def send(submission: Submission) -> int:
                 f"job {job.submission_id} of run {submission.run!r} in {submission.store} is {job.status.lower()}; "
                 f"{_follow(submission, str(job.submission_id))}"
             )
-    words = [_ray(), *submission.command()[1:]]
-    try:
-        code = subprocess.run(words, check=False).returncode
-    except KeyboardInterrupt:
-        return _left(client, submission)
+    with tempfile.TemporaryDirectory(prefix="trawl-submit-") as beside:
+        folder = working_dir.packed(submission.folder, Path(beside)) if submission.folder else None
+        words = [_ray(), *replace(submission, folder=folder).command()[1:]]
+        try:
+            code = subprocess.run(words, check=False).returncode
+        except KeyboardInterrupt:
+            return _left(client, submission)
     return _ended(client, submission, code)
 
 

@@ -1,4 +1,4 @@
-"""What a job takes to the cluster: a folder with the code and the recipe's own files, a megabyte or so.
+"""What a job takes to the cluster: a folder with the code and the recipe's own files, sent as an archive.
 
     trawl/ jobs/ tune/           the packages of this installation, without bytecode
     recipe/NAME.toml             the recipe, where it is a file; what it extends below recipe/extends-1, -2, ...
@@ -69,9 +69,9 @@ def _travels(path: Path, root: Path) -> bool:
     return path.is_relative_to(root) and path.relative_to(root).parts[0] in PACKAGES
 
 
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def packed(folder: Path, beside: Path) -> Path:
+    """The folder as an archive in another one: Ray takes it as it is, while it would pack a folder uncompressed."""
+    return Path(shutil.make_archive(str(beside / "working_dir"), "zip", folder))
 
 
 def _home(package: str) -> Path:

@@ -82,7 +82,9 @@ def test_a_printed_command_leaves_no_folder_unless_it_must_and_says_so(
 
 def test_the_code_alone_travels(tmp_path: Path) -> None:
     prepared(tmp_path)
-    assert 100_000 < working_dir.size(tmp_path) < job_cluster.LIMIT
+    (tmp_path.parent / "beside").mkdir()
+    archive = working_dir.packed(tmp_path, tmp_path.parent / "beside")
+    assert 100_000 < archive.stat().st_size < job_cluster.LIMIT
     assert {p.name for p in tmp_path.iterdir()} <= set(working_dir.PACKAGES)
     for package in ("trawl", "jobs"):
         sent = {p.relative_to(tmp_path) for p in (tmp_path / package).rglob("*") if p.is_file()}
