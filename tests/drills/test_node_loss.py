@@ -32,7 +32,8 @@ WORLD = (
     "data.synthetic.distractors=100",
     "data.partitions=16",
     "extraction.user_items=6",
-    "training.epochs=3",
+    "training.epochs=12",
+    "training.patience=12",
     "training.batch_size=64",
 )
 VOLATILE = ("seconds", "attempts")
@@ -99,7 +100,7 @@ def _alive(address: str) -> int:
     return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
 
 
-def _wait(ready: Callable[[], bool], nodes: list[Node], seconds: float = 120) -> None:
+def _wait(ready: Callable[[], bool], nodes: list[Node], seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not ready():
         for node in nodes:
