@@ -6,6 +6,7 @@ of an undisturbed run in one process.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def _alive(address: str) -> int:
         check=False,
         env=job_cluster.environment(),
     )
-    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+    found = re.search(r"nodes (\d+)", done.stdout)  # among Ray's own words
+    return int(found[1]) if found else 0
 
 
 def _wait(ready: Callable[[], bool], nodes: list[Node], seconds: float = 240) -> None:
