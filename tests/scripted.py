@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,13 @@ class Scripted(CountsWords):
         """The word, by way of the child where there is one."""
         if not self.script.get("child"):
             return word
-        try:
+        with suppress(BrokenPipeError):  # the same as no answer
             assert self.child.stdin is not None
             assert self.child.stdout is not None
             self.child.stdin.write(f"{word}\n")
             self.child.stdin.flush()
             if back := self.child.stdout.readline():
                 return back.strip()
-        except BrokenPipeError:
-            pass  # the same as no answer
         os._exit(1)
 
     def _note(self, requests: Sequence[Request]) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,25 +11,12 @@ from prompt_parts import take_apart
 from trawl import pipeline
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.extraction import engines
 from trawl.extraction.families import FAMILIES
 from trawl.stage import fingerprint
 from trawl.store import Store
 
 KAR = tuple(name for name in ALL if name != "item_texts")
 FIELDS = {n: {"genre": [("Comedy", "Drama")[n % 2]]} for n in range(1, 12)}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
-    made = CountingEngine()
-    monkeypatch.setitem(engines.ENGINES, "extractive", lambda settings: made)
-    return made
 
 
 def world(store: Store, texts: Mapping[int, str | None] = TEXTS, ratings: Any = RATINGS, **rest: Any) -> dict[str, str]:

@@ -9,23 +9,10 @@ from extraction_world import RATINGS, TEXTS, CountingEngine, base, config, rows,
 
 from trawl.config import Config
 from trawl.errors import ArtifactError, ConfigError
-from trawl.extraction import engines
 from trawl.stage import Outcome
 from trawl.store import Store
 
 FIRST = dict.fromkeys(range(1, 9), 3)  # cut-offs of the base
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
-    made = CountingEngine()
-    monkeypatch.setitem(engines.ENGINES, "extractive", lambda settings: made)
-    return made
 
 
 def refreshed(root: str, min_new: int, **more: Any) -> Config:

@@ -10,21 +10,8 @@ from extraction_world import RATINGS, TEXTS, CountingEngine, base, config, rows,
 
 from trawl.config import Config
 from trawl.errors import ArtifactError, EngineDied, InputError, TooManyFailures
-from trawl.extraction import engines
 from trawl.extraction.cache import AnswerCache
 from trawl.store import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
-    made = CountingEngine()
-    monkeypatch.setitem(engines.ENGINES, "extractive", lambda settings: made)
-    return made
 
 
 def test_every_entity_has_one_answer_and_prompts_cite_what_they_should(store: Store) -> None:

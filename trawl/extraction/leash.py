@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import threading
+from contextlib import suppress
 
 OWNER = "TRAWL_ENGINE_OWNER"  # process id of the actor
 
@@ -23,12 +24,10 @@ def follow(owner: int) -> threading.Thread:
     parent = os.getppid()
 
     def watch() -> None:
-        try:
+        with suppress(ProcessLookupError):  # it ended before
             ending = select.poll()
             ending.register(os.pidfd_open(owner), select.POLLIN)
             ending.poll()  # until the process has ended, however it ended
-        except ProcessLookupError:
-            pass  # it ended before
         if parent != owner and os.getppid() == parent:
             os.kill(parent, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
