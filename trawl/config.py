@@ -17,17 +17,17 @@ from trawl.sections import (
     Export,
     Extraction,
     Linking,
-    Model,
     Refresh,
     Resources,
     Retry,
     Search,
     Section,
-    Swing,
-    Training,
 )
 from trawl.sections_http import Http
+from trawl.sections_model import Model
 from trawl.sections_plan import Plan
+from trawl.sections_swing import Swing
+from trawl.sections_training import Training
 
 
 class Config(Section):

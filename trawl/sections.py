@@ -155,61 +155,6 @@ class Encoding(Section):
     trust_remote_code: bool = False  # transformer: run code that comes with the model; only for models you know
 
 
-class Swing(Section):
-    """Behaviour -> positives of users and items."""
-
-    normalize: Literal["none", "cosine"] = "cosine"
-    interactions: Literal["liked", "all"] = "liked"
-    alpha: Annotated[float, Field(gt=0)] = 1.0
-    diagonal: bool = True  # T eq. 1 as printed includes i = j
-    top_k: Annotated[int, Field(ge=1)] = 10
-
-
-class Model(Section):
-    """Backbone, features, adapter, injection."""
-
-    backbone: Literal["din", "deepfm"] = "din"
-    embedding: Annotated[int, Field(ge=1)] = 32
-    hidden: tuple[int, ...] = (200, 80)
-    attention: Annotated[tuple[int, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
-    history_ratings: bool = True
-    rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
-    user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
-    value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
-    injection: Literal["none", "replace", "add"] = "replace"  # T: [id ; adapted] replaces the id embedding
-    side: Literal["item", "user", "both"] = "both"
-    adapter: Literal["raw", "linear", "mlp", "moe"] = "moe"
-    adapter_dim: Annotated[int, Field(ge=1)] = 32
-    experts: Annotated[int, Field(ge=1)] = 4
-    expert_hidden: Annotated[int, Field(ge=1)] = 64
-    similarity: bool = False  # parameter-free similarity features of the frozen item vectors
-    similarity_dim: Annotated[int, Field(ge=1)] = 64  # PCA size of those vectors
-    adapted_similarity: bool = False  # the same on the adapter's outputs
-
-
-class Training(Section):
-    """The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3) and how it is minimised."""
-
-    batch_size: Annotated[int, Field(ge=1)] = 2048
-    epochs: Annotated[int, Field(ge=1)] = 3
-    patience: Annotated[int, Field(ge=1)] = 2  # epochs without a better validation AUC before the stop
-    lr: Annotated[float, Field(gt=0)] = 8e-3
-    adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # factor on lr for the adapter's parameters
-    warmup: Share = 0.1  # share of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    w_user: Annotated[float, Field(ge=0)] = 0.0
-    w_item: Annotated[float, Field(ge=0)] = 0.0
-    temperature: Annotated[float, Field(gt=0)] = 0.15
-    reduction: Literal["mean", "sum"] = "mean"
-    anchors: Annotated[int, Field(ge=2)] = 256  # most anchors of the contrastive loss per side and step
-    positives: Annotated[int, Field(ge=1)] = 1  # drawn among the top so many partners
-    seed: int = 0
-    precision: Literal["float32", "float64"] = "float32"
-
-
 class Export(Section):
     """What is made of a trained model besides its scores, in arms that have an adapter."""
 

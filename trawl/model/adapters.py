@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from trawl.sections import Model
+from trawl.sections_model import Model
 
 
 class Raw(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from trawl.model.recommender import Recommender
-from trawl.sections import Training
+from trawl.sections_training import Training
 
 
 class Optimizers:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trawl.sections import Model
+from trawl.sections_model import Model
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
-from trawl.sections import Model
+from trawl.sections_model import Model
 
 
 class Din(Backbone):
