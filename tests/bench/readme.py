@@ -1,4 +1,4 @@
-"""Makes the README tables from files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
+"""Makes the tables of README.md and docs/*.md from files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
 
 docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
 docs/results/<name>.json: finished cells and comparisons of a run, taken over by `--take RUN_FOLDER NAME`.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def figures() -> str:
@@ -45,7 +45,7 @@ def difference(row: dict[str, Any] | None) -> str:
 
 
 def render(text: str) -> str:
-    """The README with what stands between its markers made anew."""
+    """A page with what stands between its markers made anew."""
 
     def fill(match: re.Match[str]) -> str:
         kind, _, name = match[1].partition(":")
@@ -71,12 +71,14 @@ def main() -> int:
     args = parser.parse_args()
     if args.take:
         take(Path(args.take[0]), args.take[1])
-    text = README.read_text(encoding="utf-8")
-    made = render(text)
-    if args.check:
-        return int(made != text)
-    README.write_text(made, encoding="utf-8")
-    return 0
+    stale = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        made = render(text)
+        stale += made != text
+        if not args.check:
+            page.write_text(made, encoding="utf-8")
+    return int(args.check and stale > 0)
 
 
 if __name__ == "__main__":
