@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import small
 
-from trawl import experiment, pipeline, views
+from trawl import arms, experiment, pipeline, views
 from trawl.config import Config
 from trawl.errors import AskedWrongly, ConfigError, RunNameTaken
 from trawl.executors import Inline
@@ -145,7 +145,7 @@ def test_an_arm_that_is_wrong_is_named() -> None:
 
 def test_an_arm_whose_needs_are_not_met_is_left_out() -> None:
     cfg = small.config("experiment.arms.a.training.lr=1", "experiment.arms.b.needs=extraction.given")
-    assert experiment.chosen(cfg) == ({"a": {"training": {"lr": 1}}}, ["b"])
+    assert arms.chosen(cfg) == arms.Arms({"a": {"training.lr": 1}}, {"b": "extraction.given is not set"})
 
 
 @pytest.mark.parametrize("until", ["log", "data"])

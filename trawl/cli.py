@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trawl import __version__, ahead, config, printing, recipes, retrying, served, suggest, tools, views
+from trawl import __version__, ahead, arms, config, printing, recipes, retrying, served, suggest, tools, views
 from trawl.errors import AskedWrongly, TrawlError
 from trawl.notes import described
 from trawl.stage import Executor
@@ -192,8 +192,8 @@ def _run_recipe(cfg: config.Config, store: Any, name: str, until: str) -> int:
             progress.cell()
 
         def start(cfg: config.Config) -> Executor:
-            for arm in experiment.chosen(cfg)[1]:
-                print(f"arm {arm} is left out: {cfg.experiment.arms[arm]['needs']} is not set", file=sys.stderr)
+            for arm, reason in arms.chosen(cfg).left_out.items():
+                print(f"arm {arm} is left out: {reason}", file=sys.stderr)
             return Watched(executors.executor(cfg), progress)
 
         listener = experiment.Listener(progress.above(printing.stage_line), progress.above(finished), progress.cells)

@@ -137,8 +137,9 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     names = key.split(".")
     arm = names[:2] == ["experiment", "arms"] and len(names) > 3
+    level = names[:2] == ["experiment", "cross"] and len(names) > 4
     free = any(key.startswith(f"{table}.") for table in _FREE)
-    if not arm and not free and key not in valid_keys():
+    if not arm and not level and not free and key not in valid_keys():
         raise ConfigError(f"no such key: {key}{_nearest(key)}")
     node = tree
     for name in names[:-1]:

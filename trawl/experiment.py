@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl import pipeline
-from trawl.config import Config, flat
+from trawl.arms import changes_of, chosen
+from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.inputs import Inputs
 from trawl.runs import Cell, Run, claim
@@ -35,22 +36,9 @@ class Listener:
     cells: Callable[[int], None] = lambda count: None  # before the first cell: how many there are
 
 
-def chosen(cfg: Config) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The arms to run, and the names of those left out because a key that their `needs` names is empty."""
-    arms: dict[str, dict[str, Any]] = {}
-    left_out = []
-    for arm, changes in (cfg.experiment.arms or {"default": {}}).items():
-        needs = changes.get("needs")
-        if needs and not cfg.get(str(needs)):
-            left_out.append(arm)
-        else:
-            arms[arm] = {key: value for key, value in changes.items() if key != "needs"}
-    return arms, left_out
-
-
 def expand(cfg: Config, until: str = "") -> list[Cell]:
     """The cells of a recipe, arms in their order within each repetition. Raises ConfigError naming the arm."""
-    arms, _ = chosen(cfg)
+    arms = chosen(cfg).arms
     if not arms:
         raise ConfigError("experiment.arms: every arm is left out, the keys that they need are empty")
     if cfg.experiment.reference and cfg.experiment.reference not in arms:
@@ -59,7 +47,7 @@ def expand(cfg: Config, until: str = "") -> list[Cell]:
     for repetition in range(cfg.experiment.repetitions):
         for arm, changes in arms.items():
             try:
-                mine = cfg.override(*flat(changes).items())
+                mine = cfg.override(*changes_of(changes))
             except ConfigError as error:
                 raise ConfigError(f"arm {arm!r}: {error}") from None
             mine = mine.override(

@@ -167,9 +167,19 @@ class Experiment(Section):
 
     # name -> overrides; `needs = "a.b"` leaves the arm out where that key is empty
     arms: dict[str, dict[str, Any]] = {}
+    cross: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> level -> overrides: an arm for each product of levels
     repetitions: Annotated[int, Field(ge=1)] = 1
     reference: str = ""  # the arm that differences are taken against; empty: the first
     bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the test users for the intervals
+
+    @field_validator("cross")
+    @classmethod
+    def _levels(cls, cross: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+        for axis, levels in cross.items():
+            if not levels:
+                raise ValueError(f"axis {axis!r} has no level")
+            cls._named(levels)
+        return cross
 
     @field_validator("arms")
     @classmethod

@@ -179,8 +179,7 @@ def _check_store(store: str) -> None:
 def _check_paths(cfg: Config) -> None:
     """Raw inputs must be named as the nodes see them: the job's current directory is a copy on the head."""
     for key, value in flat(cfg.model_dump(mode="json")).items():
-        in_arm = key.startswith("experiment.arms.")
-        known = key.removeprefix("experiment.arms.").partition(".")[2] if in_arm else key
+        known = re.sub(r"^experiment\.(arms\.[^.]+|cross\.[^.]+\.[^.]+)\.", "", key)
         given = isinstance(value, str) and value != "" and "://" not in value and not value.startswith("/")
         if given and (known in _FILES or (known in _MODELS and Path(value).expanduser().exists())):
             raise InputError(f"{key} = {value}: a job runs elsewhere; give an absolute path that all nodes see")

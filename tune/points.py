@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trawl import experiment
-from trawl.config import Config, flat
+from trawl import arms, experiment
+from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import uses
 from trawl.runs import Cell
@@ -36,23 +36,25 @@ def base(cfg: Config) -> Config:
 
     Raises ConfigError for an arm that is not there or has nothing to search, and for several training workers.
     """
-    name, arms = cfg.search.arm, cfg.experiment.arms
+    name, known = cfg.search.arm, arms.chosen(cfg)
     if cfg.resources.training_workers > 1:
         raise ConfigError(
             f"resources.training_workers = {cfg.resources.training_workers}: a trial of a study trains in one process; "
             "set it to 1, and resources.parallel_cells to the number of trials that train side by side"
         )
-    if name and name not in arms:
-        raise ConfigError(f"search.arm = {name!r} is no arm of the recipe ({', '.join(arms) or 'it has none'})")
-    chosen, left_out = experiment.chosen(cfg)
-    if name in left_out:
-        raise ConfigError(f"search.arm = {name!r} needs {arms[name]['needs']}, which is not set")
-    found = cfg.override(*flat(chosen[name]).items()) if name else cfg
+    if name in known.left_out:
+        raise ConfigError(f"search.arm = {name!r} is left out: {known.left_out[name]}")
+    if name and name not in known.arms:
+        there = (
+            ", ".join((*known.arms, *known.left_out)) if cfg.experiment.arms or cfg.experiment.cross else "it has none"
+        )
+        raise ConfigError(f"search.arm = {name!r} is no arm of the recipe ({there})")
+    found = cfg.override(*arms.changes_of(known.arms[name])) if name else cfg
     found = found.override(("resources.launcher", "task"))
     if not searched(found):
         raise ConfigError(
             f"search.arm = {name!r} has no adapter that a contrastive loss could train, or search names no values for "
-            f"it; set search.arm to an arm with knowledge and an adapter ({', '.join(chosen)})"
+            f"it; set search.arm to an arm with knowledge and an adapter ({', '.join(known.arms)})"
         )
     return found
 
@@ -133,12 +135,15 @@ def far_end(cfg: Config) -> Point:
 
 def cells(cfg: Config, points: Iterable[Point], repetitions: int, until: str = "model") -> list[Cell]:
     """The cells of the experiment whose arms are these points."""
-    return experiment.expand(arms(cfg, points, repetitions), until)
+    return experiment.expand(with_arms(cfg, points, repetitions), until)
 
 
-def arms(cfg: Config, points: Iterable[Point], repetitions: int) -> Config:
+def with_arms(cfg: Config, points: Iterable[Point], repetitions: int) -> Config:
     """The recipe whose arms are these points, the first of them the reference."""
     named = {point.name: {"training": dict(point.values)} for point in points}
     return cfg.override(
-        ("experiment.arms", named), ("experiment.repetitions", repetitions), ("experiment.reference", next(iter(named)))
+        ("experiment.arms", named),
+        ("experiment.cross", {}),
+        ("experiment.repetitions", repetitions),
+        ("experiment.reference", next(iter(named))),
     )

@@ -20,6 +20,7 @@ def text(base: Config, best: points.Point, study: str) -> str:
         *best.changes.items(),
         ("name", f"{study}-best"),
         ("experiment.arms", {name: {"training": dict(point.values)} for name, point in arms.items()}),
+        ("experiment.cross", {}),
         ("experiment.reference", points.BASELINE),
     )
     tree = _differing(found.model_dump(mode="json"), Config().model_dump(mode="json"))

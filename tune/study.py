@@ -92,7 +92,7 @@ class _Study:
     def _arms(self, best: points.Point) -> tuple[Config, list[Cell]]:
         """The experiment of the baseline and the best point."""
         two = [points.baseline(self.base), points.Point(BEST, best.values)]
-        cfg = points.arms(self.base, two, self.cfg.search.repetitions)
+        cfg = points.with_arms(self.base, two, self.cfg.search.repetitions)
         return cfg, experiment.expand(cfg, "predictions")
 
     def tested(self) -> bool:

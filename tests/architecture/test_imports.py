@@ -15,7 +15,7 @@ ORDER = [
     {"schemas", "sections", "filesystems", "files"},
     {"sections_http", "sections_model", "sections_plan", "sections_swing", "sections_training"},
     {"config"},
-    {"recipes", "store"},
+    {"arms", "recipes", "store"},
     {"raw"},
     {"checks", "inputs", "environment", "connection", "working_dir"},
     {"weights"},

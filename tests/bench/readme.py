@@ -1,4 +1,6 @@
-"""Makes the tables of README.md and docs/*.md from files of measured figures: `python tests/bench/readme.py` (`--check`: only compare).
+"""Makes the tables of README.md and docs/*.md from files of measured figures.
+
+`python tests/bench/readme.py` writes them, `--check` only compares.
 
 docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
 docs/results/<name>.json: finished cells and comparisons of a run, taken over by `--take RUN_FOLDER NAME`.

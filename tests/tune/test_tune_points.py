@@ -85,7 +85,7 @@ def test_cells_are_cells_of_an_experiment_up_to_the_model() -> None:
     ("settings", "message"),
     [
         (("search.arm=nonsense",), r"search\.arm = 'nonsense' is no arm of the recipe \(none, both, item, raw, own\)"),
-        (("search.arm=own",), r"search\.arm = 'own' needs extraction\.given, which is not set"),
+        (("search.arm=own",), r"search\.arm = 'own' is left out: extraction\.given is not set"),
         (("search.arm=none",), r"search\.arm = 'none' has no adapter"),
         (("search.arm=raw",), r"search\.arm = 'raw' has no adapter"),
         (("resources.launcher=ray_train", "resources.training_workers=2"), r"training_workers = 2: .*set it to 1"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trawl import experiment
-from trawl.config import Config, flat
+from trawl import arms
+from trawl.config import Config
 from trawl.doctor.findings import FAIL, OK, Finding, Patient
 
 _GRACE = 15.0  # seconds to end in order
@@ -51,8 +51,8 @@ LANES: tuple[tuple[Check, ...], ...] = (
 
 def patient_of(cfg: Config, store: str) -> Patient:
     """The recipe once for each arm that is run; of equal ones one. Raises ConfigError naming the arm."""
-    arms = experiment.chosen(cfg)[0] or {"default": {}}
-    cfgs = {(c := cfg.override(*flat(changes).items())).model_dump_json(): c for changes in arms.values()}
+    found = arms.chosen(cfg).arms or {"default": {}}
+    cfgs = {(c := cfg.override(*arms.changes_of(changes))).model_dump_json(): c for changes in found.values()}
     return Patient(tuple(cfgs.values()), store)
 
 
