@@ -18,8 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import scipy.sparse as sp
 
-from trawl.swing import Swing, hubness
-from trawl.swing.graph import graph
+from trawl.swing import Formula, Swing, hubness
+from trawl.swing.graph import bipartite, from_matrix
 
 
 def movielens(folder: Path) -> sp.csr_array:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trawl.errors import AskedWrongly, ConfigError, InputError
-from trawl.swing import mine
+from trawl.swing import Formula, mine
 from trawl.swing.front import summary, swing_file
 
 ROWS = {"who": ["b", "b", "a", "a", "c", "b"], "what": ["x", "y", "x", "y", "y", "x"]}
@@ -40,7 +40,7 @@ def test_both_formats_give_raw_ids_and_count_a_pair_once(tmp_path, ending):
 def test_ties_go_by_number_when_all_ids_are_numbers_else_by_text():
     def partners(ids):
         table = pa.table({"u": ids, "i": ["x"] * len(ids)})
-        return mine(table, "u", "i", "user", normalize="none").column("partner").to_pylist()[:2]
+        return mine(table, "u", "i", "user", formula=Formula(normalize="none")).column("partner").to_pylist()[:2]
 
     assert partners(["2", "10", "9"]) == ["9", "10"]
     assert partners(["2", "10", "9", "z"]) == ["2", "9"]

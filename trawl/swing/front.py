@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from trawl import files
 from trawl.errors import AskedWrongly, InputError
+from trawl.swing.formula import Formula, Normalize
 from trawl.swing.hubness import hubness
-from trawl.swing.kernel import Normalize
 from trawl.swing.tables import Side, id_column, mine
 
 _ENDINGS = (".parquet", ".csv")  # of the interactions
@@ -44,15 +44,8 @@ def swing_file(
     table = _read(source, user_column, item_column)
     for column in (user_column, item_column):
         id_column(table, column, str(source))
-    found = mine(
-        table,
-        user_column,
-        item_column,
-        side,
-        top_k=top_k,
-        normalize=normalize,
-        alpha=alpha,
-    )
+    formula = Formula(normalize=normalize, alpha=alpha)
+    found = mine(table, user_column, item_column, side, top_k=top_k, formula=formula)
     with files.writing(target, found.schema) as write:
         write(found)
     anchors = pc.count_distinct(table.column(user_column if side == "user" else item_column)).as_py()

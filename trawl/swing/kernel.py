@@ -1,41 +1,22 @@
-"""Exact SWING (T eq. 1) with the k best partners of each anchor.
+"""SWING with the k best partners of each anchor; see `formula` for what is computed."""
 
-    s(u, v) = sum over i, j in I_u ∩ I_v of 1 / (alpha + |U_i ∩ U_j|)
-
-With X the 0/1 matrix of anchors x features and W = 1 / (alpha + XᵀX), the scores of anchor u against all others are
-rowsum((X_F W_FF) ∘ X_F), F = the features of u. Two ways to the same answer, picked by the size of W:
-
-- `dense.Dense`: W stands whole in memory; most candidates are dropped unseen by an upper bound.
-- `local.Local`: the W_FF of one anchor at a time, in blocks, for feature sides too large for a whole W.
-
-Sums are in float64 and scores are rounded to 40 bits (1e-12 relative) before they are ranked: sums that are equal in
-exact arithmetic then tie whatever the order of their terms, and ties go to the smaller index.
-
-Why cosine, s(u, v) / sqrt(s(u, u) s(v, v)), is the default: by the printed formula the most active anchors are
-everybody's best partner (on MovieLens-1M 188 of 6,040 users are ever a positive; with cosine 2,716).
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from trawl.errors import ConfigError
-from trawl.swing.dense import Dense
-from trawl.swing.graph import Floats, Ints, canonical
-from trawl.swing.local import Local
+from trawl.swing.formula import Formula
+from trawl.swing.graph import Bipartite, Floats, Ints
 from trawl.swing.ranking import best
 
 LIMIT_BYTES = 512 << 20
-Normalize = Literal["none", "cosine"]
 
 
 @dataclass(frozen=True)
 class Partners:
-    """Rows (anchor, rank) in that order; numbers of rows of the matrix, from 0. All arrays have one length."""
+    """Rows (anchor, rank) in that order; numbers of anchors, from 0. All arrays have one length."""
 
     anchor: Ints
     rank: npt.NDArray[np.int32]
@@ -44,56 +25,37 @@ class Partners:
     shared: Ints  # features that anchor and partner have in common
 
 
-class Scorer(Protocol):
-    """A way to compute SWING. `scale` (n,): 1 / sqrt(self score) by anchor for cosine, ones for none."""
-
-    def self_scores(self) -> Floats: ...
-
-    def search(self, anchors: Ints, scale: Floats, top_k: int) -> Sequence[tuple[Ints, Floats, Ints]]: ...
-
-
 class Swing:
-    """SWING over one matrix, prepared once and asked for ranges of anchors as often as wanted.
+    """SWING over one graph, prepared once and asked for ranges of anchors as often as wanted."""
 
-    matrix: (n, p) sparse, any non-zero value is an edge, counted once. alpha > 0. diagonal: whether the sums include
-    i = j. limit_bytes bounds the tables over features (8 p² bytes for the fast way). Raises ConfigError.
-    """
+    def __init__(self, graph: Bipartite, formula: Formula | None = None, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.graph, self.formula, self.limit_bytes = graph, formula or Formula(), limit_bytes
+        if self.formula.inverted and graph.row_values is not None:
+            raise ConfigError("swing.inverted = true: not with edge weights")
+        values = np.ones(len(graph.lists)) if graph.list_values is None else graph.list_values.astype(np.float64)
+        self._lists = sp.csr_array((values, graph.lists, graph.lists_ptr), shape=(graph.p, graph.n))
+        self._node = _node_weights(graph, self.formula)
+        self._own: Floats | None = None
 
-    def __init__(
-        self,
-        matrix: sp.csr_array,
-        *,
-        alpha: float = 1.0,
-        diagonal: bool = True,
-        normalize: Normalize = "cosine",
-        limit_bytes: int = LIMIT_BYTES,
-    ) -> None:
-        if not alpha > 0:
-            raise ConfigError(f"swing.alpha = {alpha}: must be above 0, or a pair without common users divides by 0")
-        if normalize not in ("none", "cosine"):
-            raise ConfigError(f"swing.normalize = {normalize!r}: choose none or cosine")
-        self.matrix = canonical(matrix)
-        self.normalize = normalize
-        whole = 8 * self.matrix.shape[1] ** 2 <= limit_bytes
-        self.scorer: Scorer = (
-            Dense(self.matrix, alpha, diagonal) if whole else Local(self.matrix, alpha, diagonal, limit_bytes)
-        )
-        self._scale: Floats | None = None
+    def self_scores(self, anchors: Ints | range) -> Floats:
+        """(len(anchors),) s(u, u), not normalised."""
+        return np.array([self._scores(int(u), True)[1].sum() for u in anchors], dtype=np.float64)
 
-    def self_scores(self) -> Floats:
-        """(n,) s(u, u) of every anchor."""
-        return self.scorer.self_scores()
-
-    def topk(self, anchors: Ints | range, top_k: int, self_scores: Floats | None = None) -> Partners:
+    def topk(self, anchors: Ints | range, top_k: int, own: Floats | None = None) -> Partners:
         """The top_k partners of each of `anchors`: others with shared >= 1 and score > 0, the best first.
 
-        self_scores (n,), where they are known from elsewhere, saves computing them; only cosine needs them.
+        own (n,): the self scores of all anchors, needed by cosine and computed when not given.
         """
         if top_k < 1:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
         wanted = np.asarray(anchors, dtype=np.int64)
-        found = self.scorer.search(wanted, self._scales(self_scores), top_k)
-        ranked = [best(candidates, scores, shared, top_k) for candidates, scores, shared in found]
+        scale = self._scales(own)
+        ranked = []
+        for u in wanted:
+            candidates, scores, shared = self._scores(int(u))
+            others = candidates != u
+            candidates, scores, shared = candidates[others], scores[others], shared[others]
+            ranked.append(best(candidates, scores * scale[candidates] * scale[u], shared, top_k))
         sizes = np.array([len(partner) for partner, _, _ in ranked], dtype=np.int64)
         return Partners(
             anchor=np.repeat(wanted, sizes),
@@ -103,31 +65,49 @@ class Swing:
             shared=np.concatenate([np.empty(0, np.int64), *(r[2] for r in ranked)]),
         )
 
-    def _scales(self, self_scores: Floats | None) -> Floats:
-        if self._scale is None:
-            count = self.matrix.shape[0]
-            if self.normalize == "none":
-                self._scale = np.ones(count)
-            else:
-                own = self.self_scores() if self_scores is None else np.asarray(self_scores, dtype=np.float64)
-                # An anchor without any pair has score 0 with everyone.
-                self._scale = np.divide(1.0, np.sqrt(own), out=np.zeros(count), where=own > 0)
-        return self._scale
+    def _scales(self, own: Floats | None) -> Floats:
+        if self.formula.normalize == "none":
+            return np.ones(self.graph.n)
+        if self.formula.normalize == "degree":
+            own = self.graph.degrees.astype(np.float64)
+        elif own is None:
+            if self._own is None:
+                self._own = self.self_scores(range(self.graph.n))
+            own = self._own
+        # An anchor without any pair has score 0 with everyone.
+        return np.asarray(np.divide(1.0, np.sqrt(own), out=np.zeros(self.graph.n), where=own > 0))
+
+    def _scores(self, anchor: int, only_self: bool = False) -> tuple[Ints, Floats, Ints]:
+        graph, formula = self.graph, self.formula
+        edges = slice(*graph.rows_ptr[anchor : anchor + 2])
+        features = graph.rows[edges]
+        d = len(features)
+        mine = np.ones(d) if graph.row_values is None else graph.row_values[edges].astype(np.float64)
+        columns = self._lists[features]
+        holders = np.union1d(columns.indices, [anchor])
+        local = columns[:, holders].toarray().T
+        pattern = np.zeros((len(holders), d))
+        pattern[np.searchsorted(holders, columns.indices), np.repeat(np.arange(d), np.diff(columns.indptr))] = 1.0
+        at = np.searchsorted(holders, anchor)
+        pattern[at], local[at] = 1.0, mine
+        table = formula.alpha + pattern.T @ pattern
+        table = table if formula.inverted else 1.0 / table
+        table *= np.outer(mine * self._node[features], mine * self._node[features])
+        if not formula.diagonal:
+            np.fill_diagonal(table, 0.0)
+        if only_self:
+            local, pattern, holders = local[[at]], pattern[[at]], holders[[at]]
+        scores = ((local @ table) * local).sum(axis=1)
+        if formula.inverted:
+            scores = np.divide(1.0, scores, out=np.zeros(len(scores)), where=scores > 0)
+        return holders.astype(np.int64), scores, pattern.sum(axis=1).astype(np.int64)
 
 
-def swing_topk(
-    matrix: sp.csr_array,
-    anchors: Ints | range | None = None,
-    *,
-    alpha: float = 1.0,
-    diagonal: bool = True,
-    normalize: Normalize = "cosine",
-    top_k: int = 10,
-    self_scores: Floats | None = None,
-) -> Partners:
-    """The k best partners of `anchors` (all rows by default) by SWING over an (anchors x features) matrix.
-
-    See `Swing` for the arguments; for many ranges over one matrix keep a `Swing`. Raises ConfigError.
-    """
-    swing = Swing(matrix, alpha=alpha, diagonal=diagonal, normalize=normalize)
-    return swing.topk(range(matrix.shape[0]) if anchors is None else anchors, top_k, self_scores)
+def _node_weights(graph: Bipartite, formula: Formula) -> Floats:
+    """(p,) by how many anchors each feature has; one without anchors counts as one with 1."""
+    length = np.maximum(graph.lengths if graph.popularity is None else graph.popularity, 1).astype(np.float64)
+    if formula.node_weight == "sqrt":
+        return np.asarray(length**-0.5)
+    if formula.node_weight == "power":
+        return np.asarray((formula.node_a + length) ** -formula.node_b)
+    return np.ones(graph.p)

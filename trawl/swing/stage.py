@@ -5,6 +5,7 @@ are left out. Anchors and partners are indexes; no row = no positive.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.schemas import TRAIN
 from trawl.stage import Stage, Task, Worker, numbered
-from trawl.swing.graph import cost_ranges, graph
+from trawl.swing.formula import Formula
+from trawl.swing.graph import bipartite, cost_ranges
 from trawl.swing.kernel import Swing
 
 _TASKS_PER_PART = 2
@@ -26,14 +28,18 @@ class MineTask:
     def __init__(self, side: str, inputs: Inputs, cfg: Config) -> None:
         users, items = _pairs(inputs, cfg)
         shape = (inputs.count("users") + 1, inputs.count("items") + 1)  # index 0 = unknown has no interaction
-        matrix = graph(users, items, shape) if side == "user" else graph(items, users, shape[::-1])
-        self.bounds = cost_ranges(matrix, _tasks(inputs))
+        graph = bipartite(users, items, shape) if side == "user" else bipartite(items, users, shape[::-1])
+        self.bounds = cost_ranges(graph, _tasks(inputs))
         self.top_k = cfg.swing.top_k
-        self.swing = Swing(matrix, alpha=cfg.swing.alpha, diagonal=cfg.swing.diagonal, normalize=cfg.swing.normalize)
+        self.swing = Swing(graph, formula_of(cfg))
 
     def __call__(self, task: Task) -> pa.Table:
         found = self.swing.topk(range(*self.bounds[task.number : task.number + 2].tolist()), self.top_k)
         return pa.table(vars(found))
+
+
+def formula_of(cfg: Config) -> Formula:
+    return Formula(**{name: getattr(cfg.swing, name) for name in asdict(Formula())})
 
 
 def _pairs(inputs: Inputs, cfg: Config) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -74,7 +80,14 @@ def reads(cfg: Config) -> tuple[str, ...]:
 
 
 def keys(cfg: Config) -> tuple[str, ...]:
-    return ("swing",)
+    names = ["normalize", "interactions", "alpha", "diagonal", "top_k"]
+    if cfg.swing.node_weight != "none":
+        names.append("node_weight")
+    if cfg.swing.node_weight == "power":
+        names += ["node_a", "node_b"]
+    if cfg.swing.inverted:
+        names.append("inverted")
+    return tuple(f"swing.{name}" for name in names)
 
 
 def mine_users(inputs: Inputs, cfg: Config) -> Worker:
@@ -86,7 +99,7 @@ def mine_items(inputs: Inputs, cfg: Config) -> Worker:
 
 
 def _stage(side: str, worker: Callable[[Inputs, Config], Worker]) -> Stage:
-    return Stage(artifact=f"{side}_positives", version=1, reads=reads, keys=keys, plan=plan, worker=worker)
+    return Stage(artifact=f"{side}_positives", version=2, reads=reads, keys=keys, plan=plan, worker=worker)
 
 
 STAGES: tuple[Stage, ...] = (_stage("item", mine_items), _stage("user", mine_users))

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.errors import ConfigError, InputError
-from trawl.swing.graph import Ints, graph
-from trawl.swing.kernel import Normalize, Swing
+from trawl.swing.formula import Formula
+from trawl.swing.graph import Ints, bipartite
+from trawl.swing.kernel import Swing
 
 Side = Literal["user", "item"]
 _STEP = 4096  # anchors at once
@@ -21,15 +22,13 @@ def mine(
     side: Side,
     *,
     top_k: int = 10,
-    normalize: Normalize = "cosine",
-    alpha: float = 1.0,
-    diagonal: bool = True,
+    formula: Formula | None = None,
 ) -> pa.Table:
     """Partners of all users or all items: (anchor, rank, partner, score, shared), sorted by (anchor, rank).
 
     Ids may be strings or integers of one column's type; they come back as strings. A pair that stands twice counts
     once; an empty table gives an empty table. Ties go to the smaller id: ids are ordered as numbers when all of the
-    column are whole numbers, else as text. Raises ConfigError (side, top_k, normalize, alpha) and InputError (a column
+    column are whole numbers, else as text. Raises ConfigError (side, top_k) and InputError (a column
     is missing, an id is null, NaN, empty or negative).
     """
     if side not in ("user", "item"):
@@ -39,7 +38,7 @@ def mine(
     own, ids, other, others = (
         (users, user_ids, items, len(item_ids)) if side == "user" else (items, item_ids, users, len(user_ids))
     )
-    swing = Swing(graph(own, other, (len(ids), others)), alpha=alpha, diagonal=diagonal, normalize=normalize)
+    swing = Swing(bipartite(own, other, (len(ids), others)), formula)
     starts = range(0, max(1, len(ids)), _STEP)
     found = [swing.topk(range(start, min(start + _STEP, len(ids))), top_k) for start in starts]
     tables = [
