@@ -17,7 +17,7 @@ ORDER = [
     {"config"},
     {"recipes", "store"},
     {"raw"},
-    {"checks", "inputs", "environment", "connection", "working_dir"},
+    {"checks", "inputs", "environment", "connection", "working_dir", "pool"},
     {"weights"},
     {"stage", "sizes"},
     {"worker"},
@@ -95,6 +95,7 @@ def test_ray_is_known_where_work_is_scheduled_and_nowhere_else(path: Path) -> No
         "trawl/extraction/feeding.py",
         "trawl/extraction/launching.py",
         "trawl/extraction/single.py",
+        "trawl/pool.py",
         "trawl/submit.py",
         "trawl/training/trainer.py",
     }

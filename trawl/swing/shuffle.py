@@ -1,0 +1,102 @@
+"""Mining without the whole graph in one place: the lists that a block of targets touches, as a graph of their own.
+
+A score needs the target's row and the lists of its features alone. So a block of targets fetches these lists from the
+partitions that hold them; anchors and features are numbered anew in their old order, and so sums keep the order of
+their terms and ties go to the same anchor. A block ends before its lists pass a bound of memory; a target whose lists
+pass it alone is a block of its own. What is fetched is at most all lists and rows once for each block.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trawl.pool import Handle
+from trawl.swing.adjacency import once, places, taken
+from trawl.swing.graph import Bipartite, Indexes, Ints
+from trawl.swing.sharing import Parted
+
+_ENTRY_BYTES = 40  # of memory for each fetched entry of a list: itself, its key, its place in lists and rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A graph over some anchors. anchors: their numbers, ascending; targets: their places among them."""
+
+    graph: Bipartite
+    anchors: Ints
+    targets: Ints
+    fetched: int  # bytes
+
+
+def blocks(parted: Parted, low: int, high: int) -> Iterator[Block]:
+    """The blocks of the targets low to high - 1, in their order."""
+    lengths: Ints = parted.pool.get(parted.lengths)
+    numbers = np.arange(low, high, dtype=np.int64)
+    sizes, rows = fetch(parted, parted.rows, numbers)
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    for first, last in _cuts(ptr, rows, lengths, parted.block_bytes // _ENTRY_BYTES):
+        own = rows[ptr[first] : ptr[last]]
+        yield _block(parted, numbers[first:last], sizes[first:last], own)
+
+
+def _cuts(ptr: Ints, rows: Indexes, lengths: Ints, room: int) -> Iterator[tuple[int, int]]:
+    """Runs of targets whose lists, each counted once, have at most `room` entries, or of a single target."""
+    seen = np.full(len(lengths), -1, dtype=np.int64)  # the first target of the run that touched a feature last
+    first = entries = 0
+    for t in range(len(ptr) - 1):
+        features = rows[ptr[t] : ptr[t + 1]]
+        more = int(lengths[features[seen[features] != first]].sum())
+        if entries + more > room and t > first:
+            yield first, t
+            first, entries, more = t, 0, int(lengths[features].sum())
+        seen[features] = first
+        entries += more
+    if len(ptr) > 1:
+        yield first, len(ptr) - 1
+
+
+def fetch(parted: Parted, segments: tuple[Handle, ...], numbers: Ints) -> tuple[Ints, Indexes]:
+    """(sizes, entries) of the lists of ascending numbers, one after another, from wherever their segments are."""
+    step = len(segments)
+    where = [np.flatnonzero(numbers % step == k) for k in range(step)]
+    used = [k for k in range(step) if len(where[k])]
+    found = parted.pool.calls(taken, [(segments[k], numbers[where[k]]) for k in used])
+    sizes = np.zeros(len(numbers), dtype=np.int64)
+    pieces = [parted.pool.get(some) for some in found]
+    for k, (some, _) in zip(used, pieces, strict=True):
+        sizes[where[k]] = some
+    starts = np.cumsum(sizes) - sizes
+    entries = np.empty(int(sizes.sum()), dtype=np.int32)
+    for k, (some, columns) in zip(used, pieces, strict=True):
+        entries[places(starts[where[k]], some)] = columns
+    return sizes, entries
+
+
+def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block:
+    features = np.unique(rows).astype(np.int64)
+    sizes, entries = fetch(parted, parted.lists, features)
+    there = np.zeros(parted.shape[0], dtype=bool)
+    there[entries] = there[targets] = True
+    anchors = np.flatnonzero(there)
+    n, p = len(anchors), len(features)
+    place = np.empty(parted.shape[0], dtype=np.int32)
+    place[anchors] = np.arange(n, dtype=np.int32)
+    lists, own = place[entries], place[targets].astype(np.int64)
+    # Rows of the targets in full, where lists are samples too; of other anchors what stands in these lists.
+    keys = once(
+        [
+            lists * np.int64(p) + np.repeat(np.arange(p), sizes),
+            np.repeat(own * p, degrees) + np.searchsorted(features, rows),
+        ]
+    )
+    rows_ptr = np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * p)
+    keys -= np.repeat(np.arange(n, dtype=np.int64) * p, np.diff(rows_ptr))
+    graph = Bipartite(
+        rows_ptr=rows_ptr,
+        rows=keys.astype(np.int32),
+        lists_ptr=np.concatenate([[0], np.cumsum(sizes)]),
+        lists=lists,
+        capped=parted.capped,
+    )
+    return Block(graph=graph, anchors=anchors, targets=own, fetched=4 * (len(entries) + len(rows)))
