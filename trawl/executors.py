@@ -117,7 +117,9 @@ class OnRay(_Sharing):
 
         given, job_ref = self._share(job), ray.put(job)
         remote = ray.remote(num_cpus=1, max_retries=5)(_guarded)
-        waiting = sorted(reversed(tasks), key=lambda t: given.costs[t.number]) if given.costs else tasks[::-1]
+        waiting = tasks[::-1]
+        if given.costs:
+            waiting.sort(key=lambda task: given.costs[task.number])
         running: list[Any] = []
         try:
             while waiting or running:

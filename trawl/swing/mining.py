@@ -39,7 +39,7 @@ class Miner:
         return np.concatenate([np.empty(0), *found])
 
     def topk(self, task: int, top_k: int, own: Floats | None = None) -> Partners:
-        """Partners of a task's targets. own (n,): what the first pass gave of all anchors; for normalize = none: None."""
+        """Partners of a task's targets. own (n,): the first pass of all anchors; None for normalize = none."""
         targets = self.targets(task)
         if self.swing:
             return self.swing.topk(targets, top_k, own)

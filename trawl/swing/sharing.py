@@ -15,7 +15,7 @@ import numpy as np
 
 from trawl.pool import Handle, Pool
 from trawl.swing import adjacency
-from trawl.swing.adjacency import Adjacency, Keys, Segment, Side
+from trawl.swing.adjacency import Adjacency, Segment, Side
 from trawl.swing.graph import Bipartite, Floats, Ints
 
 Shuffle = Literal["auto", "never", "always"]

@@ -83,13 +83,11 @@ def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block
     place = np.empty(parted.shape[0], dtype=np.int32)
     place[anchors] = np.arange(n, dtype=np.int32)
     lists, own = place[entries], place[targets].astype(np.int64)
-    # Rows of the targets in full, where lists are samples too; of other anchors what stands in these lists.
-    keys = once(
-        [
-            lists * np.int64(p) + np.repeat(np.arange(p), sizes),
-            np.repeat(own * p, degrees) + np.searchsorted(features, rows),
-        ]
-    )
+    # Rows of the targets as they are, where lists and rows are samples too; of others what stands in these lists.
+    other = np.ones(n, dtype=bool)
+    other[own] = False
+    turned = lists * np.int64(p) + np.repeat(np.arange(p), sizes)
+    keys = once([turned[other[lists]], np.repeat(own * p, degrees) + np.searchsorted(features, rows)])
     rows_ptr = np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * p)
     keys -= np.repeat(np.arange(n, dtype=np.int64) * p, np.diff(rows_ptr))
     graph = Bipartite(

@@ -21,7 +21,7 @@ from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.pool import Pool
 from trawl.schemas import TRAIN
-from trawl.stage import Job, Phase, Shared, Stage, Task, Worker, numbered
+from trawl.stage import Job, Phase, Shared, Stage, Task, numbered
 from trawl.store import digest_json
 from trawl.swing import adjacency, sharing
 from trawl.swing.adjacency import Side
