@@ -1,10 +1,19 @@
 """The recipe's section `swing`: which formula mines positives, from which interactions."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trawl.sections import Section
+
+
+def _cap(value: Any) -> Any:
+    if value in ("auto", "exact") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"auto, exact, or a number of 1 and above (got {value!r})")
+
+
+Cap = Annotated[int | str, BeforeValidator(_cap)]
 
 
 class Swing(Section):
@@ -19,6 +28,11 @@ class Swing(Section):
     node_a: Annotated[float, Field(ge=0)] = 15.0  # power
     node_b: float = 0.3  # power
     inverted: bool = False  # K eq. 2 as printed, which ranks the least similar first: for study only
+    users_per_item: Cap = "auto"  # of each item's users that user targets walk; auto, exact or a number
+    items_per_user: Cap = "auto"  # of each user's items that item targets walk; auto, exact or a number
+    target_features: Cap = "auto"  # of a target's own items or users that are walked; auto, exact or a number
+    exact_steps: Annotated[float, Field(gt=0)] = 3e10  # auto: exact up to this cost (about 5 ns of a core each)
+    cap_seed: Annotated[int, Field(ge=0)] = 0  # which entries a cap keeps
 
     @model_validator(mode="after")
     def _inverted_alone(self) -> Self:

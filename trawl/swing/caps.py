@@ -81,7 +81,7 @@ def _text_keys(offsets: Any, letters: Any) -> Any:
     return out
 
 
-def cap_lists(  # noqa: PLR0913 - a CSR, a cap, and what the hash is of
+def cap_lists(
     ptr: Ints,
     idx: npt.NDArray[Any],
     cap: int,

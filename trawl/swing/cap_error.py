@@ -1,0 +1,196 @@
+"""What caps cost: some targets are computed again on the whole graph, and both answers are compared.
+
+The targets are those of the smallest hash of their number, so they are the same wherever and in whatever pieces the
+side is mined. They are so few that computing them takes at most `SHARE` of the mining by count of steps; targets that
+would take a tenth of that alone are left out and counted.
+
+Exact means: candidates, shared features, pair counts and scores from whole lists and rows. For cosine the self scores
+of the `_LEADERS` candidates that stand highest by the run's own self scores are exact as well; behind them none is
+looked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trawl.swing.cap_plan import CapPlan
+from trawl.swing.caps import hash_pairs
+from trawl.swing.formula import Formula
+from trawl.swing.graph import Bipartite, Floats, Ints
+from trawl.swing.kernel import Partners, Swing
+from trawl.swing.ranking import rounded
+
+SHARE = 0.1  # of the steps of the mining
+_MOST = 400  # targets
+_LEADERS = 30
+_ALONE = 0.1  # of what the sample may cost: a target above it is left out
+_FEW = 20  # targets that say nothing yet
+_POOR_FIRST, _POOR_SCORE = 0.7, 0.95
+
+
+class Source(Protocol):
+    """The whole graph, or as much of it as some targets touch."""
+
+    def around(self, targets: Ints) -> tuple[Bipartite, Ints, Ints]:
+        """(graph, anchors, places): a graph with the whole rows of the targets and the whole lists of their features.
+
+        anchors: the number of each of its anchors, ascending; places: of the targets among them.
+        """
+        ...
+
+    def degrees(self, anchors: Ints) -> Ints:
+        """Features of some anchors, in full."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A whole graph in this process."""
+
+    graph: Bipartite
+
+    def around(self, targets: Ints) -> tuple[Bipartite, Ints, Ints]:
+        return self.graph, np.arange(self.graph.n), targets
+
+    def degrees(self, anchors: Ints) -> Ints:
+        return np.asarray(self.graph.degrees[anchors], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapError:
+    """Sums over targets that have an exact partner; those of parts add up."""
+
+    targets: int = 0
+    left_out: int = 0  # too costly to compute exactly
+    same: int = 0  # whose best partner is the exact one
+    listed: int = 0  # whose exact best partner stands among the k
+    recall: float = 0.0  # share of the exact k partners that were found
+    score: float = 0.0  # exact scores of the k found, by those of the exact k
+
+    @classmethod
+    def merged(cls, parts: Sequence["CapError"]) -> "CapError":
+        return cls(**{name: sum(getattr(part, name) for part in parts) for name in asdict(cls())})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Means over the targets, None where there is none."""
+        means = {name: getattr(self, name) / self.targets if self.targets else None for name in _MEANS}
+        return {"targets": self.targets, "left_out": self.left_out, **means}
+
+
+_MEANS = ("same", "listed", "recall", "score")
+
+
+def words(error: dict[str, Any], top_k: int) -> str:
+    """One line for people, of `CapError.as_dict`."""
+    if not error["targets"]:
+        return "cap error: no target was cheap enough to be computed exactly"
+    return (
+        f"cap error, {error['targets']} targets computed exactly: the best partner is the same for {error['same']:.1%}, "
+        f"and in the top {top_k} for {error['listed']:.1%}; recall@{top_k} {error['recall']:.1%}; "
+        f"score kept {error['score']:.1%}"
+    )
+
+
+def warning(error: dict[str, Any], top_k: int) -> str:
+    """One line with the remedy when caps cost much; else empty."""
+    if not error["targets"]:
+        return ""
+    if error["targets"] < _FEW:
+        return f"only {error['targets']} targets were computed exactly: the cap error is no more than a hint"
+    if error["same"] >= _POOR_FIRST and error["score"] >= _POOR_SCORE:
+        return ""
+    return (
+        f"caps change the positives: {words(error, top_k)}; raise swing.exact_steps or the caps "
+        "(swing.users_per_item, swing.items_per_user, swing.target_features), or set them to exact"
+    )
+
+
+def sampled(plan: CapPlan, formula: Formula, anchors: Ints, count: int) -> Ints:
+    """Which of these anchors' numbers are in the sample; `count`: of all anchors that have a feature."""
+    if plan.exact or not count:
+        return anchors[:0]
+    passes, each = (2, 1 + _LEADERS) if formula.normalize == "cosine" else (1, 1)
+    wanted = min(_MOST, SHARE * passes * plan.steps / (each * plan.exact_steps / count))
+    keys = hash_pairs(plan.caps.seed + 1, anchors, np.zeros(len(anchors), dtype=np.int64))
+    return anchors[keys < np.uint64(min(wanted / count, 1.0) * (2**64 - 2**11))]
+
+
+def measured(
+    source: Source,
+    formula: Formula,
+    found: Partners,
+    targets: Ints,
+    top_k: int,
+    *,
+    own: Floats | None = None,
+    limit_steps: float = np.inf,
+) -> CapError:
+    """`found`: the capped partners of (at least) the targets; own (n,): the capped run's self scores, for cosine.
+
+    limit_steps: targets whose own lists and table cost more are left out, see `limit_of`.
+    """
+    parts = [_one(source, formula, found, int(u), top_k, own, limit_steps) for u in targets]
+    return CapError.merged(parts)
+
+
+def limit_of(plan: CapPlan) -> float:
+    """Steps that one target of the sample may cost."""
+    return _ALONE * SHARE * plan.steps
+
+
+def _one(
+    source: Source, formula: Formula, found: Partners, target: int, top_k: int, own: Floats | None, limit: float
+) -> CapError:
+    graph, anchors, places = source.around(np.array([target]))
+    features = graph.rows[graph.rows_ptr[places[0]] : graph.rows_ptr[places[0] + 1]]
+    if float(graph.lengths[features].sum()) + float(len(features)) ** 2 > limit:
+        return CapError(left_out=1)
+    mine = Swing(graph, replace(formula, normalize="none")).topk(places, len(anchors))
+    partners, raw = anchors[mine.partner], mine.score
+    capped = found.partner[found.anchor == target][:top_k]
+    if not len(partners):
+        return CapError()
+    scores = _normalized(source, formula, target, partners, raw, capped, own)
+    order = np.lexsort((partners, -rounded(scores)))[:top_k]
+    best = partners[order]
+    return CapError(
+        targets=1,
+        same=int(len(capped) > 0 and capped[0] == best[0]),
+        listed=int(best[0] in capped),
+        recall=float(np.isin(best, capped).mean()),
+        score=float(scores[np.isin(partners, capped)].sum() / scores[order].sum()),
+    )
+
+
+def _normalized(
+    source: Source,
+    formula: Formula,
+    target: int,
+    partners: Ints,
+    raw: Floats,
+    capped: Ints,
+    own: Floats | None,
+) -> Floats:
+    """(c,) exact scores; of cosine, those that are not among the leaders are 0."""
+    if formula.normalize == "none":
+        return raw
+    if formula.normalize == "degree":
+        return np.asarray(raw / np.sqrt(source.degrees(partners) * float(source.degrees(np.array([target]))[0])))
+    assert own is not None
+    near = np.divide(raw, np.sqrt(own[partners]), out=np.zeros(len(raw)), where=own[partners] > 0)
+    leaders = np.union1d(np.argsort(-near, kind="stable")[:_LEADERS], np.flatnonzero(np.isin(partners, capped)))
+    exact = _self_scores(source, formula, np.append(partners[leaders], target))
+    out = np.zeros(len(raw))
+    out[leaders] = raw[leaders] / np.sqrt(exact[:-1] * exact[-1])
+    return out
+
+
+def _self_scores(source: Source, formula: Formula, anchors: Ints) -> Floats:
+    """Exact self scores of some anchors, in their order."""
+    distinct, place = np.unique(anchors, return_inverse=True)
+    graph, _, places = source.around(distinct)
+    plain: npt.NDArray[np.float64] = Swing(graph, replace(formula, normalize="none")).self_scores(places)
+    return plain[place]
