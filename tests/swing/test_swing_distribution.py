@@ -147,13 +147,13 @@ def test_whole_and_in_blocks_are_the_partners_of_one_graph(side, formula, caps):
 
 def test_blocks_keep_their_bound_and_fetch_no_more_than_all_lists_each():
     u, i, shape = draw(2, users=300, items=60, edges=3000)
-    prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=40 * 500)
+    prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=40 * 200)
     edges = prepared.edges[0]
     found = list(shuffle.blocks(prepared.value, 10, 250))
     assert len(found) > 1
     assert np.concatenate([b.anchors[b.targets] for b in found]).tolist() == list(range(10, 250))
     for block in found:
-        assert len(block.graph.lists) <= 500 or len(block.targets) == 1
+        assert len(block.graph.lists) <= 200 or len(block.targets) == 1
         assert block.fetched <= 4 * 2 * edges
     assert max(len(b.targets) for b in found) > 1
 
