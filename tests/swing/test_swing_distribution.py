@@ -137,7 +137,10 @@ def test_whole_and_in_blocks_are_the_partners_of_one_graph(side, formula, caps):
         one = sharing.prepare(InProcess(), whole, side, tasks, caps=caps)
         other = sharing.prepare(InProcess(), whole, side, tasks, caps=caps, shuffle="always", block_bytes=40 * 60)
         assert not one.shuffled and other.shuffled
-        expected = vars(Swing(one.value.graph, formula).topk(range(one.value.graph.n), 4))
+        if caps.rows:  # what scores are divided by is of whole rows, which one graph does not know
+            expected = mined(sharing.prepare(InProcess(), whole, side, 1, caps=caps).value, formula, 1, 4)[0]
+        else:
+            expected = vars(Swing(one.value.graph, formula).topk(range(one.value.graph.n), 4))
         for given, least in ((one.value, 0), (other.value, tasks)):
             found, blocks = mined(given, formula, tasks, 4)
             assert all(np.array_equal(found[name], expected[name]) for name in expected)
