@@ -166,7 +166,7 @@ def test_a_target_over_the_bound_is_a_block_of_its_own():
     prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=1)
     found = list(shuffle.blocks(prepared.value, 0, 50))
     busy = [int((np.diff(b.graph.rows_ptr)[b.targets] > 0).sum()) for b in found]
-    assert busy == [1] * len(np.unique(u))
+    assert max(busy) == 1 and sum(busy) == len(np.unique(u))
 
 
 class Small(InProcess):
