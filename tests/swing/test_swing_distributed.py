@@ -11,6 +11,7 @@ import pytest
 from trawl.errors import AskedWrongly, ConfigError, InputError
 from trawl.pool import InProcess
 from trawl.swing import distributed, mine, numbering
+from trawl.swing.cap_plan import settings_of
 from trawl.swing.distributed import Options, mine_distributed
 from trawl.swing.formula import Formula
 from trawl.swing.reading import Columns
@@ -170,3 +171,18 @@ def test_options_are_checked():
         Options(side="users", formula=Formula())
     with pytest.raises(AskedWrongly, match="top_k = 0"):
         Options(side="user", formula=Formula(), top_k=0)
+
+
+def test_caps_keep_what_the_ids_say_and_their_error_is_told(tmp_path):
+    rng = np.random.default_rng(7)
+    table = pa.table({"who": rng.integers(0, 300, 6000), "what": rng.integers(0, 40, 6000)})
+    turned = pa.table({name: pa.array([f"{v:06d}" for v in table[name].to_pylist()]) for name in table.column_names})
+    options = Options(side="user", formula=Formula(normalize="none"), top_k=5, caps=settings_of(users_per_item=60))
+    reports = [
+        mine_distributed(InProcess(), write(tmp_path / name, some), COLUMNS, options, str(tmp_path / f"{name} out"))
+        for name, some in (("a", turned), ("b", turned.take(rng.permutation(6000))))
+    ]
+    assert mined(tmp_path / "a out").equals(mined(tmp_path / "b out"))
+    assert reports[0]["caps"]["lists"] == 60 and reports[0]["caps"]["cut_lists"] == 40
+    assert reports[0]["cap_error"] == reports[1]["cap_error"]
+    assert reports[0]["cap_error"]["targets"] > 0 and reports[0]["cap_error"]["recall"] < 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trawl.inputs import Inputs
-from trawl.pool import Pool
+from trawl.pool import Handle, Pool
 from trawl.swing import sharing
 from trawl.swing.adjacency import Adjacency, Side
 from trawl.swing.cap_error import CapError, Source, limit_of, measured, plain, sampled, warning, words
@@ -51,16 +51,17 @@ def give(
     tasks: int,
     settings: Settings,
     *,
+    keys: tuple[Handle, Handle] | None = None,
     shuffle: Shuffle = "auto",
     block_bytes: int = sharing.BLOCK_BYTES,
 ) -> tuple[Given, Prepared]:
-    """One side's graph for all tasks, under the caps that its cost asks for."""
+    """One side's graph for all tasks, under the caps that its cost asks for. keys: as `sharing.prepare` has them."""
     other: Side = "item" if side == "user" else "user"
     seen = [pool.call(_histogram, both.count(s), *both.of(s)) for s in (side, other)]
     degrees, lengths = (pool.get(handle) for handle in seen)
     plan = planned(side, settings, degrees, lengths)
     caps = None if plan.exact else plan.caps
-    prepared = sharing.prepare(pool, both, side, tasks, caps=caps, shuffle=shuffle, block_bytes=block_bytes)
+    prepared = sharing.prepare(pool, both, side, tasks, caps=caps, keys=keys, shuffle=shuffle, block_bytes=block_bytes)
     full = None
     if caps:
         full = sharing.prepare(pool, both, side, 1, shuffle="always", block_bytes=block_bytes).value

@@ -19,10 +19,11 @@ import pyarrow as pa
 from trawl.errors import ConfigError, InputError
 from trawl.pool import Handle, Pool
 from trawl.store import Store, digest_json
-from trawl.swing import adjacency, sharing
+from trawl.swing import adjacency, cap_error, capping, sharing
 from trawl.swing.adjacency import Side
-from trawl.swing.cap_plan import CapPlan, Settings, planned, settings_of
-from trawl.swing.degrees import Degrees
+from trawl.swing.cap_error import CapError
+from trawl.swing.cap_plan import Settings, settings_of
+from trawl.swing.capping import Given
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.hubness import hubness
@@ -52,6 +53,10 @@ class Options:
     formula: Formula
     top_k: int = 10
     caps: Settings | None = None  # None: the recipe's defaults
+
+    @property
+    def settings(self) -> Settings:
+        return self.caps or settings_of()
 
     def __post_init__(self) -> None:
         if self.side not in ("user", "item"):
@@ -96,14 +101,12 @@ def mine_distributed(
     shape = (found.users.count, found.items.count)
     both = adjacency.build(pool, pairs, found.parts, shape, count=adjacency.partitions(found.rows))
     side_ids = found.users if options.side == "user" else found.items
-    degrees, plan = _plan(pool, both, options)
-    tasks = sharing.tasks(both.edges)
-    prepared = sharing.prepare(
+    given, prepared = capping.give(
         pool,
         both,
         options.side,
-        tasks,
-        caps=plan.caps,
+        sharing.tasks(both.edges),
+        options.settings,
         keys=(found.users.keys, found.items.keys),
         shuffle=shuffle,
         block_bytes=block_bytes,
@@ -111,10 +114,9 @@ def mine_distributed(
     counts = {"interactions": found.read, "pairs": both.edges, "users": shape[0], "items": shape[1]}
     del found, both
     mining = _Mining(digest_json([identity, out]), store, options.formula, options.top_k)
-    own = _first_pass(pool, mining, prepared)
-    _each(pool, _mine, mining, prepared, "best", own, side_ids.text)
-    hubs = pool.call(_hubs, store, tasks, degrees, options.formula.normalize)
-    report = _told(mining, prepared) | counts | {"caps": plan.as_dict()} | pool.get(hubs)
+    own = _first_pass(pool, mining, given, prepared)
+    _each(pool, _mine, mining, prepared, "best", given, given.mined, own, side_ids.text)
+    report = counts | _told(pool, mining, given, prepared)
     store.write_text(json.dumps(report), REPORT)
     store.remove(_WORK)
     return report
@@ -124,9 +126,8 @@ def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) ->
     """Digest of what the result depends on; files count by size and time of change."""
     stats = [(part.piece.path.stat(), part) for part in parts]
     files = [[str(p.piece.path), p.first, p.last, s.st_size, s.st_mtime_ns] for s, p in stats]
-    caps = options.caps or settings_of()
     names = ("users_per_item", "items_per_user", "target_features", "cap_seed", "exact_steps")
-    rules = {name: getattr(caps, name) for name in names}
+    rules = {name: getattr(options.settings, name) for name in names}
     return digest_json([files, asdict(columns), options.side, asdict(options.formula), options.top_k, rules])
 
 
@@ -143,56 +144,46 @@ def _begun(store: Store, identity: str) -> dict[str, Any]:
     return {}
 
 
-def _plan(pool: Pool, both: adjacency.Adjacency, options: Options) -> tuple[Handle, CapPlan]:
-    """The anchors' degrees, and the caps that the side's degrees ask for."""
-    other: Side = "item" if options.side == "user" else "user"
-    seen = [pool.call(_degrees, both.count(s), *both.of(s)) for s in (options.side, other)]
-    degrees, lengths = (pool.get(pool.call(Degrees.of, handle)) for handle in seen)
-    return seen[0], planned(options.side, options.caps or settings_of(), degrees, lengths)
-
-
-def _degrees(count: int, *segments: adjacency.Segment) -> Ints:
-    out = np.zeros(count, dtype=np.int64)
-    for segment in segments:
-        out[segment.start :: segment.step] = np.diff(segment.ptr)
-    return out
-
-
-def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Handle) -> None:
+def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> None:
     """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first."""
     ready = set(mining.out.names(_WORK))
     left = [t for t in range(len(prepared.costs)) if f"{name}-{t:05d}.npy" not in ready]
     left.sort(key=lambda t: -prepared.costs[t])
-    for _ in pool.results(work, [(mining, prepared.value, t, *more) for t in left]):
+    shared = pool.call(_same, mining)  # not sent anew with each task
+    for _ in pool.results(work, [(shared, t, *more) for t in left]):
         pass
 
 
-def _first_pass(pool: Pool, mining: _Mining, prepared: Prepared) -> Handle | None:
+def _same(value: Any) -> Any:
+    return value
+
+
+def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> Handle | None:
     """What scores are divided by, of all anchors, as a handle."""
     if mining.formula.normalize == "none":
         return None
-    _each(pool, _own, mining, prepared, "own")
+    _each(pool, _own, mining, prepared, "own", given.mined)
     return pool.call(_loaded, mining.out, "own", len(prepared.costs))
 
 
 _MINERS: dict[str, Miner] = {}
 
 
-def _miner(mining: _Mining, given: Whole | Parted) -> Miner:
+def _miner(mining: _Mining, graph: Whole | Parted) -> Miner:
     """One for each process, as what the kernel prepares of a whole graph serves all of its tasks."""
     if mining.token not in _MINERS:
         _MINERS.clear()
-        _MINERS[mining.token] = Miner(given, mining.formula)
+        _MINERS[mining.token] = Miner(graph, mining.formula)
     return _MINERS[mining.token]
 
 
-def _own(mining: _Mining, given: Whole | Parted, task: int) -> None:
-    _leave(mining.out, _miner(mining, given).own(task), "own", task)
+def _own(mining: _Mining, task: int, graph: Whole | Parted) -> None:
+    _leave(mining.out, _miner(mining, graph).own(task), "own", task)
 
 
-def _mine(mining: _Mining, given: Whole | Parted, task: int, own: Floats | None, ids: pa.Array) -> None:
+def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array) -> None:
     """Write a part, and then the best partner of each of its anchors by number, which also says that it is there."""
-    miner = _miner(mining, given)
+    miner = _miner(mining, graph)
     found = miner.topk(task, mining.top_k, own)
     table = pa.table(
         {
@@ -205,7 +196,9 @@ def _mine(mining: _Mining, given: Whole | Parted, task: int, own: Floats | None,
         schema=SCHEMA,
     )
     mining.out.write_parquet(table, f"part-{task:05d}.parquet")
-    told = {"rows": table.num_rows, "blocks": len(miner.fetched), "bytes": sum(miner.fetched)}
+    fetched = miner.fetched
+    error = capping.error_of(given, mining.formula, miner.targets(task), found, mining.top_k, own)
+    told = {"rows": table.num_rows, "blocks": len(fetched), "bytes": sum(fetched), "error": vars(error)}
     mining.out.write_text(json.dumps(told), _WORK, f"told-{task:05d}.json")
     _leave(mining.out, found.partner[found.rank == 0], "best", task)
 
@@ -222,20 +215,29 @@ def _loaded(out: Store, name: str, tasks: int) -> Any:
     return np.concatenate([np.load(BytesIO(some), allow_pickle=False) for some in found])
 
 
-def _told(mining: _Mining, prepared: Prepared) -> dict[str, Any]:
+def _told(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> dict[str, Any]:
     """What the tasks have left, added up; `bound`: of the bytes, what fetching everything for each block would take."""
     told = [json.loads(mining.out.read_text(_WORK, f"told-{task:05d}.json")) for task in range(len(prepared.costs))]
     blocks = sum(t["blocks"] for t in told)
     fetched = {"blocks": blocks, "bytes": sum(t["bytes"] for t in told), "bound": blocks * 4 * sum(prepared.edges)}
+    hubs = pool.get(pool.call(_hubs, mining.out, len(told), given.mined, mining.formula.normalize))
+    capped = not given.plan.exact
+    error = CapError.merged([CapError(**t["error"]) for t in told]).as_dict() if capped else None
+    warnings = [hubs.pop("warning"), cap_error.warning(error, mining.top_k) if error else ""]
     return {
         **json.loads(mining.out.read_text(_WORK, _JOB)),
         "rows": sum(t["rows"] for t in told),
         "parts": len(told),
         "graph_bytes": prepared.graph_bytes,
         "shuffle": fetched if prepared.shuffled else None,
+        "caps": given.plan.as_dict(),
+        "cap_error": error,
+        **hubs,
+        "warning": "; ".join(line for line in warnings if line),
     }
 
 
-def _hubs(out: Store, tasks: int, degrees: Ints, normalize: str) -> dict[str, Any]:
+def _hubs(out: Store, tasks: int, graph: Whole | Parted, normalize: str) -> dict[str, Any]:
+    degrees: Ints = graph.degrees if isinstance(graph, Whole) else graph.pool.get(graph.degrees)
     found = hubness(_loaded(out, "best", tasks), len(degrees), degrees=degrees, normalize=normalize)
     return found.as_dict() | {"warning": found.warning}
