@@ -101,7 +101,7 @@ def day_name(day: int) -> str:
 
 
 def to_days(column: pa.Array, unit: Unit, where: object, name: str, first_row: int = 1) -> DayNumbers:
-    """(rows,) the days of a column of times: Arrow timestamps and dates, ISO 8601 text, or numbers of `unit`s since 1970.
+    """(rows,) the days of a column of Arrow timestamps or dates, ISO 8601 text, or numbers of `unit`s since 1970.
 
     Times without a zone are UTC. Raises InputError at the first row without a time, ConfigError for another unit.
     """

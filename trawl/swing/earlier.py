@@ -54,7 +54,9 @@ class Earlier:
         kinds = pacsv.ConvertOptions(
             column_types={field.name: field.type for field in SCHEMA}, strings_can_be_null=False
         )
-        delimiter = pacsv.ParseOptions(delimiter="," if self.path.suffix.lower() == ".csv" else "\t", newlines_in_values=True)
+        delimiter = pacsv.ParseOptions(
+            delimiter="," if self.path.suffix.lower() == ".csv" else "\t", newlines_in_values=True
+        )
         return pacsv.read_csv(self.path, parse_options=delimiter, convert_options=kinds).cast(SCHEMA)
 
 

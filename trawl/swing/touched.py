@@ -18,7 +18,7 @@ have other scores. What a score is divided by is a matter of v, too:
 
   cosine  s(v, v), which may have changed where v is touched by 1 or 2: then all who share a listed feature with v are
           touched as well.
-  degree  |F_v|: the same for the v whose row has another length.
+  degree  |F_v|, in full: the same for the v who has another number of features.
 
 A v that is gone was in the lists of its features, so these have changed: 2. A v that is new: likewise.
 
@@ -32,19 +32,22 @@ import numpy.typing as npt
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Ints
 from trawl.swing.ids import Numbers
+from trawl.swing.sides import SideGraph
 
 Flags = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float32] | None
+Entries = tuple[Ints, Numbers, Weights]  # pointer, entries and their weights: the rows or the lists of a graph
 
 
 def touched(
-    old: Bipartite, new: Bipartite, anchors: Numbers, features: Numbers, formula: Formula, scale: float = 1.0
+    before: SideGraph, now: SideGraph, anchors: Numbers, features: Numbers, formula: Formula, scale: float = 1.0
 ) -> Flags:
-    """(new.n,) the anchors of `new` that have to be mined.
+    """(n of now,) the anchors that have to be mined.
 
-    anchors (new.n,), features (new.p,): the number of each in `old`, -1 for what is not there; ascending where it is.
-    scale: old weights times this are new ones.
+    anchors, features: the number in `before` of each anchor and feature of `now`, -1 for what is not there; ascending
+    where it is. scale: weights of `before` times this are those of `now`.
     """
+    old, new = before.graph, now.graph
     changed_rows = ~_same(
         (old.rows_ptr, _renumbered(old.rows, features, old.p), old.row_values),
         (new.rows_ptr, new.rows, new.row_values),
@@ -66,8 +69,8 @@ def touched(
     elif formula.normalize == "degree":
         there = anchors >= 0
         other = ~there
-        other[there] = old.degrees[anchors[there]] != new.degrees[there]
-        out = out | _neighbours(new, other)
+        other[there] = before.degrees[anchors[there]] != now.degrees[there]
+        out = out | other | _neighbours(new, other)
     return out
 
 
@@ -91,7 +94,7 @@ def _any(flags: Flags, pointer: Ints) -> Flags:
     return np.asarray(sums[pointer[1:]] > sums[pointer[:-1]])
 
 
-def _same(old: tuple[Ints, Numbers, Weights], new: tuple[Ints, Numbers, Weights], place: Numbers, scale: float) -> Flags:
+def _same(old: Entries, new: Entries, place: Numbers, scale: float) -> Flags:
     """(rows of new,) which have the same entries and weights as the row of old at `place`. Entries ascend in both."""
     (old_ptr, old_entries, old_values), (new_ptr, new_entries, new_values) = old, new
     size = np.diff(new_ptr)
