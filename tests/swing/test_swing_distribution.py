@@ -137,7 +137,10 @@ def test_whole_and_in_blocks_are_the_partners_of_one_graph(side, formula, caps):
         one = sharing.prepare(InProcess(), whole, side, tasks, caps=caps)
         other = sharing.prepare(InProcess(), whole, side, tasks, caps=caps, shuffle="always", block_bytes=40 * 60)
         assert not one.shuffled and other.shuffled
-        expected = vars(Swing(one.value.graph, formula).topk(range(one.value.graph.n), 4))
+        if caps.rows:  # what scores are divided by is of whole rows, which one graph does not know
+            expected = mined(sharing.prepare(InProcess(), whole, side, 1, caps=caps).value, formula, 1, 4)[0]
+        else:
+            expected = vars(Swing(one.value.graph, formula).topk(range(one.value.graph.n), 4))
         for given, least in ((one.value, 0), (other.value, tasks)):
             found, blocks = mined(given, formula, tasks, 4)
             assert all(np.array_equal(found[name], expected[name]) for name in expected)
@@ -147,13 +150,13 @@ def test_whole_and_in_blocks_are_the_partners_of_one_graph(side, formula, caps):
 
 def test_blocks_keep_their_bound_and_fetch_no_more_than_all_lists_each():
     u, i, shape = draw(2, users=300, items=60, edges=3000)
-    prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=40 * 500)
+    prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=40 * 200)
     edges = prepared.edges[0]
     found = list(shuffle.blocks(prepared.value, 10, 250))
     assert len(found) > 1
     assert np.concatenate([b.anchors[b.targets] for b in found]).tolist() == list(range(10, 250))
     for block in found:
-        assert len(block.graph.lists) <= 500 or len(block.targets) == 1
+        assert len(block.graph.lists) <= 200 or len(block.targets) == 1
         assert block.fetched <= 4 * 2 * edges
     assert max(len(b.targets) for b in found) > 1
 
@@ -162,7 +165,8 @@ def test_a_target_over_the_bound_is_a_block_of_its_own():
     u, i, shape = draw(2, users=50, items=20, edges=500)
     prepared = sharing.prepare(InProcess(), build(u, i, shape), "user", 1, shuffle="always", block_bytes=1)
     found = list(shuffle.blocks(prepared.value, 0, 50))
-    assert [len(b.targets) for b in found] == [1] * 50
+    busy = [int((np.diff(b.graph.rows_ptr)[b.targets] > 0).sum()) for b in found]
+    assert max(busy) == 1 and sum(busy) == len(np.unique(u))
 
 
 class Small(InProcess):

@@ -9,12 +9,11 @@ of the `_LEADERS` candidates that stand highest by the run's own self scores are
 looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from trawl.swing.cap_plan import CapPlan
 from trawl.swing.caps import hash_pairs
@@ -32,12 +31,16 @@ _POOR_FIRST, _POOR_SCORE = 0.7, 0.95
 
 
 class Source(Protocol):
-    """The whole graph, or as much of it as some targets touch."""
+    """The whole graph, or as much of it as some targets touch, with the formula as it is before normalising."""
 
-    def around(self, targets: Ints) -> tuple[Bipartite, Ints, Ints]:
-        """(graph, anchors, places): a graph with the whole rows of the targets and the whole lists of their features.
+    def cost(self, target: int) -> float:
+        """Steps that mining this target takes: entries of its features' lists and cells of its table."""
+        ...
 
-        anchors: the number of each of its anchors, ascending; places: of the targets among them.
+    def blocks(self, targets: Ints) -> Iterator[tuple[Swing, Ints, Ints]]:
+        """(swing, anchors, places) of ascending targets, some at a time, over their whole rows and lists.
+
+        anchors: the number of each anchor of that graph, ascending; places: of the targets among them.
         """
         ...
 
@@ -46,17 +49,27 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class InMemory:
     """A whole graph in this process."""
 
-    graph: Bipartite
+    def __init__(self, graph: Bipartite, formula: Formula) -> None:
+        self.graph, self.swing = graph, Swing(graph, plain(formula))
 
-    def around(self, targets: Ints) -> tuple[Bipartite, Ints, Ints]:
-        return self.graph, np.arange(self.graph.n), targets
+    def cost(self, target: int) -> float:
+        graph = self.graph
+        features = graph.rows[graph.rows_ptr[target] : graph.rows_ptr[target + 1]]
+        return float(graph.lengths[features].sum()) + float(len(features)) ** 2
+
+    def blocks(self, targets: Ints) -> Iterator[tuple[Swing, Ints, Ints]]:
+        yield self.swing, np.arange(self.graph.n), targets
 
     def degrees(self, anchors: Ints) -> Ints:
         return np.asarray(self.graph.degrees[anchors], dtype=np.int64)
+
+
+def plain(formula: Formula) -> Formula:
+    """The same without normalising."""
+    return replace(formula, normalize="none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +101,8 @@ def words(error: dict[str, Any], top_k: int) -> str:
     if not error["targets"]:
         return "cap error: no target was cheap enough to be computed exactly"
     return (
-        f"cap error, {error['targets']} targets computed exactly: the best partner is the same for {error['same']:.1%}, "
-        f"and in the top {top_k} for {error['listed']:.1%}; recall@{top_k} {error['recall']:.1%}; "
+        f"cap error: of {error['targets']} targets computed exactly the best partner is the same for "
+        f"{error['same']:.1%}, and in the top {top_k} for {error['listed']:.1%}; recall@{top_k} {error['recall']:.1%}; "
         f"score kept {error['score']:.1%}"
     )
 
@@ -142,18 +155,23 @@ def limit_of(plan: CapPlan) -> float:
 
 
 def _one(
-    source: Source, formula: Formula, found: Partners, target: int, top_k: int, own: Floats | None, limit: float
+    source: Source,
+    formula: Formula,
+    found: Partners,
+    target: int,
+    top_k: int,
+    own: Floats | None,
+    limit_steps: float,
 ) -> CapError:
-    graph, anchors, places = source.around(np.array([target]))
-    features = graph.rows[graph.rows_ptr[places[0]] : graph.rows_ptr[places[0] + 1]]
-    if float(graph.lengths[features].sum()) + float(len(features)) ** 2 > limit:
+    if source.cost(target) > limit_steps:
         return CapError(left_out=1)
-    mine = Swing(graph, replace(formula, normalize="none")).topk(places, len(anchors))
+    swing, anchors, places = next(source.blocks(np.array([target])))
+    mine = swing.topk(places, max(1, len(anchors)))
+    if not len(mine.partner):
+        return CapError()
     partners, raw = anchors[mine.partner], mine.score
     capped = found.partner[found.anchor == target][:top_k]
-    if not len(partners):
-        return CapError()
-    scores = _normalized(source, formula, target, partners, raw, capped, own)
+    scores = _normalized(source, formula, target, (partners, raw), capped, own)
     order = np.lexsort((partners, -rounded(scores)))[:top_k]
     best = partners[order]
     return CapError(
@@ -169,28 +187,28 @@ def _normalized(
     source: Source,
     formula: Formula,
     target: int,
-    partners: Ints,
-    raw: Floats,
+    candidates: tuple[Ints, Floats],
     capped: Ints,
     own: Floats | None,
 ) -> Floats:
-    """(c,) exact scores; of cosine, those that are not among the leaders are 0."""
+    """(c,) exact scores of candidates (numbers, scores before normalising); of cosine 0 behind the leaders."""
+    partners, raw = candidates
     if formula.normalize == "none":
         return raw
     if formula.normalize == "degree":
-        return np.asarray(raw / np.sqrt(source.degrees(partners) * float(source.degrees(np.array([target]))[0])))
-    assert own is not None
+        both = source.degrees(partners) * source.degrees(np.array([target])).astype(np.float64)
+        return np.asarray(raw / np.sqrt(both))
+    assert own is not None, "cosine needs the self scores of the capped run"
     near = np.divide(raw, np.sqrt(own[partners]), out=np.zeros(len(raw)), where=own[partners] > 0)
     leaders = np.union1d(np.argsort(-near, kind="stable")[:_LEADERS], np.flatnonzero(np.isin(partners, capped)))
-    exact = _self_scores(source, formula, np.append(partners[leaders], target))
+    exact = _self_scores(source, np.append(partners[leaders], target))
     out = np.zeros(len(raw))
     out[leaders] = raw[leaders] / np.sqrt(exact[:-1] * exact[-1])
     return out
 
 
-def _self_scores(source: Source, formula: Formula, anchors: Ints) -> Floats:
+def _self_scores(source: Source, anchors: Ints) -> Floats:
     """Exact self scores of some anchors, in their order."""
     distinct, place = np.unique(anchors, return_inverse=True)
-    graph, _, places = source.around(distinct)
-    plain: npt.NDArray[np.float64] = Swing(graph, replace(formula, normalize="none")).self_scores(places)
-    return plain[place]
+    exact = [swing.self_scores(places) for swing, _, places in source.blocks(distinct)]
+    return np.asarray(np.concatenate(exact)[place], dtype=np.float64)

@@ -139,8 +139,8 @@ def _above(histogram: Degrees, cap: int) -> int:
 
 
 def settings_of(**given: Any) -> Settings:
-    """The defaults of the recipe with some keys changed; for use without a recipe. Raises pydantic's ValidationError."""
-    from trawl.sections_swing import Swing
+    """The recipe's defaults with some keys changed, for use without a recipe. Raises ConfigError."""
+    from trawl.config import Config
 
-    found: Settings = Swing(**given)
+    found: Settings = Config().override(*((f"swing.{name}", value) for name, value in given.items())).swing
     return found

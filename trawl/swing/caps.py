@@ -10,12 +10,12 @@ What a cap costs is measured in tests/bench/swing_caps.py and told by `trawl.swi
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numba
+import numba  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trawl.swing.graph import Ints
+from trawl.swing.graph import Floats, Ints
 
 Owner = Literal["user", "item"]
 Keys = npt.NDArray[np.uint64]
@@ -106,8 +106,19 @@ def cap_lists(
     return out, kept
 
 
+def scaled_up(own: Floats, pairs: Floats, kept: Ints, full: Ints) -> Floats:
+    """(t,) self scores of targets whose rows are samples, as they would be by whole rows.
+
+    own: of the samples; pairs: the part of it that is sums over two different features; kept, full: how many features
+    are in the sample and in the row. A sample holds a feature with chance kept / full, two of them with nearly its
+    square. Without this, anchors of many features, which lose the most, would be everybody's best partner by cosine.
+    """
+    both = full * (full - 1.0) / np.maximum(kept * (kept - 1.0), 1.0)
+    return np.asarray(pairs * both + (own - pairs) * (full / np.maximum(kept, 1)))
+
+
 @_compiled
-def _keep(
+def _keep(  # noqa: PLR0913, PLR0917 - plain arrays are what compiled code takes
     ptr: Any, idx: Any, cap: Any, seed: Any, owners: Any, entries: Any, of_users: Any, out: Any, kept: Any
 ) -> None:
     seed = _mixed(seed)

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Indexes = npt.NDArray[np.int32]
+_STEP = 1 << 16  # targets whose edges are unfolded at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,22 @@ def from_matrix(matrix: Any) -> Bipartite:
     )
 
 
-def costs(graph: Bipartite) -> Floats:
-    """(n,) what each anchor costs as a target: the sum of its features' lists (its candidates) + d² (its table)."""
-    per_edge = np.concatenate([[0.0], np.cumsum(graph.lengths[graph.rows], dtype=np.float64)])
-    return np.asarray(per_edge[graph.rows_ptr[1:]] - per_edge[graph.rows_ptr[:-1]] + graph.degrees**2.0)
+def walked(graph: Bipartite, targets: Ints) -> Ints:
+    """(len(targets),) entries of the lists of each target's features: what it walks through to find its candidates."""
+    degrees = graph.rows_ptr[targets + 1] - graph.rows_ptr[targets]
+    first = np.cumsum(degrees) - degrees
+    edges = np.arange(degrees.sum()) + np.repeat(graph.rows_ptr[targets] - first, degrees)
+    features = graph.rows[edges]
+    ends = np.concatenate([[0], np.cumsum(graph.lists_ptr[features + 1] - graph.lists_ptr[features])])
+    return np.asarray(ends[first + degrees] - ends[first], dtype=np.int64)
+
+
+def costs(graph: Bipartite, targets: Ints | None = None) -> Floats:
+    """(len(targets),) what each target costs: the entries that it walks + d² (its table of pairs). None: all anchors."""
+    wanted = np.arange(graph.n) if targets is None else targets
+    degrees = graph.rows_ptr[wanted + 1] - graph.rows_ptr[wanted]
+    steps = [walked(graph, wanted[at : at + _STEP]) for at in range(0, len(wanted), _STEP)]
+    return np.concatenate([np.empty(0, np.int64), *steps]) + degrees**2.0
 
 
 def cost_ranges(graph: Bipartite, tasks: int) -> Ints:
@@ -97,6 +110,11 @@ def cost_ranges(graph: Bipartite, tasks: int) -> Ints:
 
     A range may be empty.
     """
-    total = np.concatenate([[0.0], np.cumsum(costs(graph))])
-    inner = np.searchsorted(total, total[-1] * np.arange(1, tasks) / tasks)
-    return np.asarray(np.concatenate([[0], inner, [graph.n]]), dtype=np.int64)
+    return cut(costs(graph), tasks)
+
+
+def cut(cost: Floats, pieces: int) -> Ints:
+    """(pieces + 1,) bounds of `pieces` runs of about equal cost."""
+    total = np.concatenate([[0.0], np.cumsum(cost)])
+    inner = np.searchsorted(total, total[-1] * np.arange(1, pieces) / pieces)
+    return np.asarray(np.concatenate([[0], inner, [len(cost)]]), dtype=np.int64)

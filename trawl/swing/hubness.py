@@ -40,19 +40,27 @@ class Hubness:
     def warning(self) -> str:
         """One line with the remedy when the positives collapse onto a few partners; else empty."""
         served = self.anchors - self.without
-        if served < 50 or self.ten < max(_COLLAPSED, 3 * 10 / served):
-            return ""
-        other = "all" if self.counted == "liked" else "liked"
-        remedy = (
-            "set swing.normalize = cosine"
-            if self.normalize == "none"
-            else f"swing.normalize is {self.normalize} already: try swing.interactions = {other}"
+        said = (
+            f"{self.distinct} partners serve them all; about {self.collisions:.0f} of a batch of {self.batch} share an "
+            "anchor's positive"
         )
-        return (
-            f"positives collapse (interactions: {self.counted}): {self.distinct} partners serve {served} anchors, "
-            f"the ten commonest {self.ten:.0%}; about {self.collisions:.0f} of a batch of {self.batch} share an "
-            f"anchor's positive; {remedy}, or look for anchors that interact with everything"
-        )
+        return collapse(served, self.ten * served, self.counted, self.normalize, said)
+
+
+def collapse(served: int, ten: float, counted: str, normalize: str, said: str = "") -> str:
+    """The warning, if any. ten: how many of the `served` anchors the ten commonest partners serve; said: more of it."""
+    if served < 50 or ten < max(_COLLAPSED * served, 30):
+        return ""
+    other = "all" if counted == "liked" else "liked"
+    remedy = (
+        "set swing.normalize = cosine"
+        if normalize == "none"
+        else f"swing.normalize is {normalize} already, so try swing.interactions = {other}"
+    )
+    return (
+        f"positives collapse (interactions: {counted}): the ten commonest partners serve {ten / served:.0%} of "
+        f"{served:,} anchors{'; ' if said else ''}{said}; {remedy}, or look for anchors that interact with everything"
+    )
 
 
 def hubness(

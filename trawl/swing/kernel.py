@@ -1,17 +1,36 @@
-"""SWING with the k best partners of each anchor; see `formula` for what is computed."""
+"""SWING with the k best partners of each anchor; see `formula` for what is computed.
 
+Three ways to the same answer, picked by the graph and by each target's degree:
+
+- `kernels.dense`, where the candidates of a target are a good part of all anchors and a table of all pairs of features
+  fits: most candidates are dropped unseen by an upper bound.
+- `kernels.masks`, sparse graphs, targets of at most 64 features: the target's pairs are counted among its candidates.
+- `kernels.lists`, the same for targets of any degree, and for edge weights.
+
+Scores are summed in float64 and rounded to 40 bits (1e-12 relative) before they are ranked: sums that are equal in
+exact arithmetic then tie whatever the order of their terms, and ties go to the smaller index. The answer is the same
+for any split of the anchors into ranges, any number of threads and of workers.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from trawl.errors import ConfigError
 from trawl.swing.formula import Formula
-from trawl.swing.graph import Bipartite, Floats, Ints
-from trawl.swing.ranking import best
+from trawl.swing.graph import Bipartite, Floats, Ints, costs, cut
+from trawl.swing.scoring import Scorer
+from trawl.swing.sparse import Sparse
 
 LIMIT_BYTES = 512 << 20
+_STEP = 4096  # targets at once
+T = TypeVar("T")
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -26,20 +45,27 @@ class Partners:
 
 
 class Swing:
-    """SWING over one graph, prepared once and asked for ranges of anchors as often as wanted."""
+    """SWING over one graph, prepared once and asked for ranges of anchors as often as wanted.
 
-    def __init__(self, graph: Bipartite, formula: Formula | None = None, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.graph, self.formula, self.limit_bytes = graph, formula or Formula(), limit_bytes
+    limit_bytes bounds the tables over features (see `sparse`, `dense`); threads: of this process that work at a range.
+    Raises ConfigError.
+    """
+
+    def __init__(
+        self, graph: Bipartite, formula: Formula | None = None, *, limit_bytes: int = LIMIT_BYTES, threads: int = 1
+    ) -> None:
+        self.graph, self.formula, self.threads = graph, formula or Formula(), threads
+        if threads < 1:
+            raise ConfigError(f"threads = {threads}: must be at least 1")
         if self.formula.inverted and graph.row_values is not None:
             raise ConfigError("swing.inverted = true: not with edge weights")
-        values = np.ones(len(graph.lists)) if graph.list_values is None else graph.list_values.astype(np.float64)
-        self._lists = sp.csr_array((values, graph.lists, graph.lists_ptr), shape=(graph.p, graph.n))
-        self._node = _node_weights(graph, self.formula)
+        self.scorer: Scorer = Sparse(graph, self.formula, limit_bytes)
         self._own: Floats | None = None
 
     def self_scores(self, anchors: Ints | range) -> Floats:
         """(len(anchors),) s(u, u), not normalised."""
-        return np.array([self._scores(int(u), True)[1].sum() for u in anchors], dtype=np.float64)
+        wanted = np.asarray(anchors, dtype=np.int64)
+        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, wanted)])
 
     def topk(self, anchors: Ints | range, top_k: int, own: Floats | None = None) -> Partners:
         """The top_k partners of each of `anchors`: others with shared >= 1 and score > 0, the best first.
@@ -50,20 +76,28 @@ class Swing:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
         wanted = np.asarray(anchors, dtype=np.int64)
         scale = self._scales(own)
-        ranked = []
-        for u in wanted:
-            candidates, scores, shared = self._scores(int(u))
-            others = candidates != u
-            candidates, scores, shared = candidates[others], scores[others], shared[others]
-            ranked.append(best(candidates, scores * scale[candidates] * scale[u], shared, top_k))
-        sizes = np.array([len(partner) for partner, _, _ in ranked], dtype=np.int64)
+        found = self._each(lambda some: self.scorer.search(some, scale, top_k), wanted)
+        sizes = np.concatenate([np.empty(0, np.int64), *(some.sizes for some in found)])
+        first = np.cumsum(sizes) - sizes
+        kept = [np.arange(top_k) < some.sizes[:, None] for some in found]
         return Partners(
             anchor=np.repeat(wanted, sizes),
-            rank=(np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)).astype(np.int32),
-            partner=np.concatenate([np.empty(0, np.int64), *(r[0] for r in ranked)]),
-            score=np.concatenate([np.empty(0, np.float64), *(r[1] for r in ranked)]),
-            shared=np.concatenate([np.empty(0, np.int64), *(r[2] for r in ranked)]),
+            rank=(np.arange(sizes.sum()) - np.repeat(first, sizes)).astype(np.int32),
+            partner=_joined([some.partners[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
+            score=_joined([some.scores[keep] for some, keep in zip(found, kept, strict=True)], np.float64),
+            shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
         )
+
+    def _each(self, work: Callable[[Ints], T], wanted: Ints) -> list[T]:
+        """Ranges of about equal cost, several for each thread; the pieces in order."""
+        if not len(wanted):
+            return []
+        if self.threads == 1:
+            return [work(wanted[at : at + _STEP]) for at in range(0, len(wanted), _STEP)]
+        pieces = max(-(-len(wanted) // _STEP), 8 * self.threads)
+        bounds = cut(costs(self.graph, wanted), pieces).tolist()
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(work, [wanted[a:b] for a, b in pairwise(bounds) if b > a]))
 
     def _scales(self, own: Floats | None) -> Floats:
         if self.formula.normalize == "none":
@@ -75,39 +109,9 @@ class Swing:
                 self._own = self.self_scores(range(self.graph.n))
             own = self._own
         # An anchor without any pair has score 0 with everyone.
+        own = np.asarray(own, dtype=np.float64)
         return np.asarray(np.divide(1.0, np.sqrt(own), out=np.zeros(self.graph.n), where=own > 0))
 
-    def _scores(self, anchor: int, only_self: bool = False) -> tuple[Ints, Floats, Ints]:
-        graph, formula = self.graph, self.formula
-        edges = slice(*graph.rows_ptr[anchor : anchor + 2])
-        features = graph.rows[edges]
-        d = len(features)
-        mine = np.ones(d) if graph.row_values is None else graph.row_values[edges].astype(np.float64)
-        columns = self._lists[features]
-        holders = np.union1d(columns.indices, [anchor])
-        local = columns[:, holders].toarray().T
-        pattern = np.zeros((len(holders), d))
-        pattern[np.searchsorted(holders, columns.indices), np.repeat(np.arange(d), np.diff(columns.indptr))] = 1.0
-        at = np.searchsorted(holders, anchor)
-        pattern[at], local[at] = 1.0, mine
-        table = formula.alpha + pattern.T @ pattern
-        table = table if formula.inverted else 1.0 / table
-        table *= np.outer(mine * self._node[features], mine * self._node[features])
-        if not formula.diagonal:
-            np.fill_diagonal(table, 0.0)
-        if only_self:
-            local, pattern, holders = local[[at]], pattern[[at]], holders[[at]]
-        scores = ((local @ table) * local).sum(axis=1)
-        if formula.inverted:
-            scores = np.divide(1.0, scores, out=np.zeros(len(scores)), where=scores > 0)
-        return holders.astype(np.int64), scores, pattern.sum(axis=1).astype(np.int64)
 
-
-def _node_weights(graph: Bipartite, formula: Formula) -> Floats:
-    """(p,) by how many anchors each feature has; one without anchors counts as one with 1."""
-    length = np.maximum(graph.lengths if graph.popularity is None else graph.popularity, 1).astype(np.float64)
-    if formula.node_weight == "sqrt":
-        return np.asarray(length**-0.5)
-    if formula.node_weight == "power":
-        return np.asarray((formula.node_a + length) ** -formula.node_b)
-    return np.ones(graph.p)
+def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:
+    return np.concatenate([np.empty(0, kind), *pieces]).astype(kind)

@@ -8,19 +8,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from trawl.swing.caps import scaled_up
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.kernel import Partners, Swing
 from trawl.swing.sharing import Parted, Whole
-from trawl.swing.shuffle import Block, blocks, fetch
+from trawl.swing.shuffle import Block, blocks
 
 
 class Miner:
     """Keeps what the kernel prepares of a whole graph from task to task."""
 
     def __init__(self, given: Whole | Parted, formula: Formula) -> None:
-        self.given, self.formula = given, formula
-        self.swing = Swing(given.graph, formula) if isinstance(given, Whole) else None
+        self.given = given
+        self.degrees: Ints = given.degrees if isinstance(given, Whole) else given.pool.get(given.degrees)
+        self.by_degree = formula.normalize == "degree"
+        # A graph may hold neither whole rows nor all of its anchors; what scores are divided by is given to it.
+        self.formula = replace(formula, normalize="cosine") if self.by_degree else formula
+        self.swing = Swing(given.graph, self.formula) if isinstance(given, Whole) else None
         self.bounds: Ints = given.bounds if isinstance(given, Whole) else given.pool.get(given.bounds)
         self.fetched: list[int] = []  # bytes of each block, of the task at hand
 
@@ -31,32 +36,37 @@ class Miner:
     def own(self, task: int) -> Floats:
         """(targets,) the self scores of a task's targets; their degrees where scores are divided by these."""
         targets = self.targets(task)
-        if self.formula.normalize == "degree":
-            return self._degrees(targets).astype(np.float64)
+        if self.by_degree:
+            return self.degrees[targets.start : targets.stop].astype(np.float64)
         if self.swing:
-            return self.swing.self_scores(targets)
-        found = [Swing(block.graph, self.formula).self_scores(block.targets) for block in self._blocks(targets)]
+            numbers = np.arange(targets.start, targets.stop)
+            return self._own(self.swing, numbers, numbers)
+        found = [
+            self._own(Swing(block.graph, self.formula), block.targets, block.anchors[block.targets])
+            for block in self._blocks(targets)
+        ]
         return np.concatenate([np.empty(0), *found])
 
+    def _own(self, swing: Swing, places: Ints, numbers: Ints) -> Floats:
+        """Self scores of some anchors of a graph, of whole rows also where the graph has samples of them."""
+        own = swing.self_scores(places)
+        kept, full = swing.graph.degrees[places], self.degrees[numbers]
+        cut = np.flatnonzero(kept < full)
+        if len(cut):
+            alone = Swing(swing.graph, replace(self.formula, diagonal=False)).self_scores(places[cut])
+            own[cut] = scaled_up(own[cut], alone, kept[cut], full[cut])
+        return own
+
     def topk(self, task: int, top_k: int, own: Floats | None = None) -> Partners:
-        """Partners of a task's targets. own (n,): the first pass of all anchors; None for normalize = none."""
+        """Partners of a task's targets. own (n,): what the first pass gave; None for normalize = none."""
         targets = self.targets(task)
         if self.swing:
             return self.swing.topk(targets, top_k, own)
         return _joined([self._some(block, top_k, own) for block in self._blocks(targets)])
 
     def _some(self, block: Block, top_k: int, own: Floats | None) -> Partners:
-        formula = self.formula
-        if formula.normalize == "degree":  # a block does not know the whole rows of its candidates
-            assert own is not None
-            formula = replace(formula, normalize="cosine")
-        found = Swing(block.graph, formula).topk(block.targets, top_k, None if own is None else own[block.anchors])
+        found = Swing(block.graph, self.formula).topk(block.targets, top_k, None if own is None else own[block.anchors])
         return replace(found, anchor=block.anchors[found.anchor], partner=block.anchors[found.partner])
-
-    def _degrees(self, targets: range) -> Ints:
-        if isinstance(self.given, Whole):
-            return np.diff(self.given.graph.rows_ptr[targets.start : targets.stop + 1])
-        return fetch(self.given, self.given.rows, np.arange(targets.start, targets.stop))[0]
 
     def _blocks(self, targets: range) -> Iterator[Block]:
         assert isinstance(self.given, Parted)

@@ -8,7 +8,7 @@ Two forms give the same partners to the last bit:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from trawl.pool import Handle, Pool
 from trawl.swing import adjacency
 from trawl.swing.adjacency import Adjacency, Segment, Side
+from trawl.swing.cap_plan import Caps
 from trawl.swing.graph import Bipartite, Floats, Ints
 
 Shuffle = Literal["auto", "never", "always"]
@@ -26,30 +27,27 @@ _TASKS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caps:
-    """At most so many anchors in each feature's list, and features in each target's row; 0: all of them."""
-
-    lists: int = 0
-    rows: int = 0
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Whole:
     """bounds (tasks + 1,): task t mines the targets bounds[t] to bounds[t + 1] - 1."""
 
     graph: Bipartite
     bounds: Ints
+    degrees: Ints  # (n,) features of each anchor before caps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parted:
-    """n anchors, p features; handles of rows (by anchor) and lists (by feature); lengths (p,) of the lists."""
+    """n anchors, p features; handles of rows (by anchor) and lists (by feature); lengths (p,) of the lists.
+
+    Before caps: popularity (p,) of the features, None where the lists are whole; degrees (n,) of the anchors.
+    """
 
     shape: tuple[int, int]
     rows: tuple[Handle, ...]
     lists: tuple[Handle, ...]
     lengths: Handle
+    popularity: Handle | None
+    degrees: Handle
     bounds: Handle
     capped: bool
     pool: Pool
@@ -96,13 +94,14 @@ def prepare(
     rows = _capped(pool, whole.of(side), side, caps.rows, caps.seed, keys)
     lists = _capped(pool, whole.of(other), other, caps.lists, caps.seed, keys)
     shape = (whole.count(side), whole.count(other))
-    lengths = pool.call(_lengths, shape[1], *lists)
+    lengths = pool.call(list_lengths, shape[1], *lists)
     costs = pool.calls(_costs, [(segment, lengths) for segment in rows])
     bounds, told = pool.call(_ranges, shape[0], count, lengths, *costs, returns=2)
     weights, *edges = pool.get(told)
     size = 8 * (sum(shape) + 2) + 4 * sum(edges)
     parted = shuffle == "always" or (shuffle == "auto" and size > _FIT * pool.capacity())
-    limits = bool(caps.lists or caps.rows)
+    popularity = pool.call(list_lengths, shape[1], *whole.of(other)) if caps.lists else None
+    degrees = pool.call(list_lengths, shape[0], *whole.of(side))
     value: Any
     if parted:
         value = Parted(
@@ -110,13 +109,15 @@ def prepare(
             rows=rows,
             lists=lists,
             lengths=lengths,
+            popularity=popularity,
+            degrees=degrees,
             bounds=bounds,
-            capped=limits,
+            capped=caps.any,
             pool=pool,
             block_bytes=block_bytes,
         )
     else:
-        value = pool.call(_whole, shape, limits, bounds, *rows, *lists)
+        value = pool.call(_whole, shape, caps.any, popularity, degrees, bounds, *rows, *lists)
     return Prepared(value=value, costs=weights, edges=(edges[0], edges[1]), graph_bytes=size, shuffled=parted)
 
 
@@ -129,11 +130,15 @@ def _capped(
     return tuple(pool.calls(adjacency.capped, [(segment, owner, limit, seed, *named) for segment in segments]))
 
 
-def _whole(shape: tuple[int, int], capped: bool, bounds: Ints, *segments: Segment) -> Whole:
-    return Whole(graph=adjacency.assemble(shape, capped, *segments), bounds=bounds)
+def _whole(
+    shape: tuple[int, int], capped: bool, popularity: Ints | None, degrees: Ints, bounds: Ints, *segments: Segment
+) -> Whole:
+    graph = adjacency.assemble(shape, capped, *segments)
+    return Whole(graph=replace(graph, popularity=popularity), bounds=bounds, degrees=degrees)
 
 
-def _lengths(p: int, *lists: Segment) -> Ints:
+def list_lengths(p: int, *lists: Segment) -> Ints:
+    """(p,) entries of each list."""
     out = np.zeros(p, dtype=np.int64)
     for segment in lists:
         out[segment.start :: segment.step] = np.diff(segment.ptr)

@@ -31,8 +31,12 @@ class Block:
 
 def blocks(parted: Parted, low: int, high: int) -> Iterator[Block]:
     """The blocks of the targets low to high - 1, in their order."""
+    yield from blocks_of(parted, np.arange(low, high, dtype=np.int64))
+
+
+def blocks_of(parted: Parted, numbers: Ints) -> Iterator[Block]:
+    """The blocks of some targets, given by ascending numbers."""
     lengths: Ints = parted.pool.get(parted.lengths)
-    numbers = np.arange(low, high, dtype=np.int64)
     sizes, rows = fetch(parted, parted.rows, numbers)
     ptr = np.concatenate([[0], np.cumsum(sizes)])
     for first, last in _cuts(ptr, rows, lengths, parted.block_bytes // _ENTRY_BYTES):
@@ -96,5 +100,6 @@ def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block
         lists_ptr=np.concatenate([[0], np.cumsum(sizes)]),
         lists=lists,
         capped=parted.capped,
+        popularity=None if parted.popularity is None else parted.pool.get(parted.popularity)[features],
     )
     return Block(graph=graph, anchors=anchors, targets=own, fetched=4 * (len(entries) + len(rows)))

@@ -23,13 +23,14 @@ from trawl.pool import Pool
 from trawl.schemas import TRAIN
 from trawl.stage import Job, Phase, Shared, Stage, Task, numbered
 from trawl.store import digest_json
-from trawl.swing import adjacency, sharing
+from trawl.swing import adjacency, capping, sharing
 from trawl.swing.adjacency import Side
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats
 from trawl.swing.mining import Miner
 
 _TASKS_PER_PART = 2
+_CAPS = ("users_per_item", "items_per_user", "target_features", "exact_steps", "cap_seed")
 _SAID = "shuffle"  # folder of what tasks tell of the bytes they fetched
 Flags = npt.NDArray[np.bool_]
 
@@ -38,8 +39,9 @@ class Mine:
     """Keeps the side's graph, which all workers of a node share; a task is a range of anchors."""
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
-        self.inputs, self.top_k = inputs, cfg.swing.top_k
-        self.miner = Miner(inputs.shared, formula_of(cfg))
+        self.inputs, self.top_k, self.formula = inputs, cfg.swing.top_k, formula_of(cfg)
+        self.given: capping.Given = inputs.shared
+        self.miner = Miner(self.given.open(), self.formula)
 
     def _tell(self, pass_: str, task: Task) -> None:
         if self.miner.fetched:
@@ -67,6 +69,9 @@ class MineTask(Mine):
     def __call__(self, task: Task) -> pa.Table:
         found = self.miner.topk(task.number, self.top_k, self.own)
         self._tell("topk", task)
+        targets = self.miner.targets(task.number)
+        error = capping.error_of(self.given, self.formula, targets, found, self.top_k, self.own)
+        capping.tell(self.inputs, task.name, self.given, targets, self.miner.degrees, found, error)
         return pa.table(vars(found))
 
 
@@ -85,15 +90,16 @@ def share(side: Side, job: Job, pool: Pool) -> Shared:
         return adjacency.build(pool, _pairs, parts, shape, count=adjacency.partitions(inputs.count("log")))
 
     both = pool.keep(digest_json([inputs.store.where(), dict(inputs.fingerprints), _liked(cfg)]), build)
-    prepared = sharing.prepare(
+    given, prepared = capping.give(
         pool,
         both,
         side,
         _tasks(inputs),
+        cfg.swing,
         shuffle=cfg.resources.swing_shuffle,
         block_bytes=cfg.resources.swing_block_mib << 20,
     )
-    return Shared(prepared.value, prepared.costs)
+    return Shared(given, prepared.costs)
 
 
 def _liked(cfg: Config) -> bool:
@@ -144,12 +150,13 @@ def plan(inputs: Inputs, cfg: Config) -> list[Task]:
 
 
 def told(inputs: Inputs, cfg: Config) -> dict[str, Any]:
-    """For the manifest: how much the tasks fetched, where the graph stayed in partitions."""
+    """For the manifest: caps and their error, and how much the tasks fetched where the graph stayed in partitions."""
+    said = capping.told(inputs, formula_of(cfg), cfg.swing.interactions, cfg.swing.top_k)
     names = inputs.store.names(*inputs.work, _SAID)
     found = [json.loads(inputs.store.read_text(*inputs.work, _SAID, name)) for name in names]
     if not found:
-        return {}
-    return {"shuffle": {"blocks": sum(f["blocks"] for f in found), "bytes": sum(f["bytes"] for f in found)}}
+        return said
+    return said | {"shuffle": {"blocks": sum(f["blocks"] for f in found), "bytes": sum(f["bytes"] for f in found)}}
 
 
 def reads(cfg: Config) -> tuple[str, ...]:
@@ -164,6 +171,8 @@ def keys(cfg: Config) -> tuple[str, ...]:
         names += ["node_a", "node_b"]
     if cfg.swing.inverted:
         names.append("inverted")
+    fields = type(cfg.swing).model_fields
+    names += [name for name in _CAPS if getattr(cfg.swing, name) != fields[name].default]
     return tuple(f"swing.{name}" for name in names)
 
 
