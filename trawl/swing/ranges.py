@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from trawl.errors import ConfigError
+from trawl.swing.caps import scaled_up
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints, cost_ranges
 from trawl.swing.kernel import Partners, Swing
@@ -31,7 +32,7 @@ class Ranges:
         if workers < 1:
             raise ConfigError(f"workers = {workers}: must be at least 1")
         self.top_k, self.workers = top_k, workers
-        self.count = side.graph.n
+        self.count, self.side, self.formula = side.graph.n, side, formula
         self.chosen = np.ones(self.count, dtype=np.bool_) if chosen is None else chosen
         self.bounds: Ints = cost_ranges(side.graph, max(1, self.count // _ANCHORS, 4 * (workers > 1) * workers))
         capped_degree = formula.normalize == "degree" and side.capped
@@ -58,10 +59,20 @@ class Ranges:
 
         def scored(low: int, high: int) -> None:
             anchors = _of(wanted, low, high)
-            own[anchors] = self.swing.self_scores(anchors)
+            own[anchors] = self._own_scores(anchors)
 
         for _ in _ahead(scored, zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True), self.workers):
             pass
+        return own
+
+    def _own_scores(self, anchors: Ints) -> Floats:
+        """Self scores, of whole rows also where the graph has samples of them."""
+        own = self.swing.self_scores(anchors)
+        kept, full = self.side.graph.degrees[anchors], self.side.degrees[anchors]
+        cut = np.flatnonzero(kept < full)
+        if len(cut):
+            alone = Swing(self.side.graph, replace(self.formula, diagonal=False)).self_scores(anchors[cut])
+            own[cut] = scaled_up(own[cut], alone, kept[cut], full[cut])
         return own
 
 

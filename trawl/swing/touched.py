@@ -16,8 +16,8 @@ So s(u, v) is the same, for all v at once, unless
 Without i = j it is conservative: of the holders of i only those who also hold another feature of who came or went
 have other scores. What a score is divided by is a matter of v, too:
 
-  cosine  s(v, v), which may have changed where v is touched by 1 or 2: then all who share a listed feature with v are
-          touched as well.
+  cosine  s(v, v), which may have changed where v is touched by 1 or 2, or where its row is a sample and the number of
+          its features in full changed: then all who share a listed feature with v are touched as well.
   degree  |F_v|, in full: the same for the v who has another number of features.
 
 A v that is gone was in the lists of its features, so these have changed: 2. A v that is new: likewise.
@@ -64,14 +64,13 @@ def touched(
         there = features >= 0
         changed_lists[there] |= _popularity(old)[features[there]] != _popularity(new)[there]
     out = changed_rows | _any(changed_lists[new.rows], new.rows_ptr)
-    if formula.normalize == "cosine":
-        out = out | _neighbours(new, out)
-    elif formula.normalize == "degree":
-        there = anchors >= 0
-        other = ~there
-        other[there] = before.degrees[anchors[there]] != now.degrees[there]
-        out = out | other | _neighbours(new, other)
-    return out
+    if formula.normalize == "none":
+        return out
+    there = anchors >= 0
+    other = ~there  # degree: what scores are divided by; cosine: what self scores of a sampled row are scaled up to
+    other[there] = before.degrees[anchors[there]] != now.degrees[there]
+    out = out | other
+    return out | _neighbours(new, out if formula.normalize == "cosine" else other)
 
 
 def reached(graph: Bipartite, anchors: Flags) -> Flags:
