@@ -132,7 +132,7 @@ class Mined:
             yield self._table(rows)
         if len(sample):
             limit = cap_error.limit_of(graph.plan)
-            whole, rows = cap_error.InMemory(graph.whole), _joined(sampled)
+            whole, rows = cap_error.InMemory(graph.whole, formula), _joined(sampled)
             self.error = cap_error.measured(whole, formula, rows, sample, self.top_k, own=ranges.own, limit_steps=limit)
 
     def _table(self, rows: Partners) -> pa.Table:
