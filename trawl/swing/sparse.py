@@ -28,14 +28,17 @@ class Sparse:
 
     def _run(self, targets: Ints, scale: Floats, top_k: int) -> Found:
         found = Found.room(len(targets), top_k)
-        degrees = self.graph.rows_ptr[targets + 1] - self.graph.rows_ptr[targets]
-        small = degrees <= _LARGEST if self.graph.list_values is None else np.zeros(len(targets), dtype=bool)
-        entries = walked(self.graph, targets)
-        for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
-            slots = np.flatnonzero(chosen)
-            if len(slots):
-                kernel(targets[slots], slots, degrees[slots], entries[slots], scale, top_k, found)
+        self.fill(targets, np.arange(len(targets)), scale, top_k, found)
         return found
+
+    def fill(self, targets: Ints, slots: Ints, scale: Floats, top_k: int, found: Found) -> None:
+        """Work the targets at `slots` and write into `found` there."""
+        some = targets[slots]
+        degrees, entries = self.graph.rows_ptr[some + 1] - self.graph.rows_ptr[some], walked(self.graph, some)
+        small = degrees <= _LARGEST if self.graph.list_values is None else np.zeros(len(some), dtype=bool)
+        for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
+            if chosen.any():
+                kernel(some[chosen], slots[chosen], degrees[chosen], entries[chosen], scale, top_k, found)
 
     def _masks(
         self, targets: Ints, slots: Ints, degrees: Ints, entries: Ints, scale: Floats, top_k: int, found: Found
