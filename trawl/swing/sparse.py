@@ -12,12 +12,15 @@ from trawl.swing.graph import Bipartite, Floats, Ints, walked
 from trawl.swing.scoring import Found, node_weights, pair_weights
 
 _NO_VALUES = np.empty(0, dtype=np.float32)
-_LARGEST = 64  # features of a target that are bits of a word
+_WORD = 64  # bits
 
 
 class Sparse:
-    def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int) -> None:
+    """small: targets of at most so many features (64, or fewer) go to `masks`, larger ones to `lists`."""
+
+    def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int, small: int = _WORD) -> None:
         self.graph, self.formula, self.limit_bytes = graph, formula, limit_bytes
+        self.small = small if graph.list_values is None else -1
         self.weight, self.nodes = pair_weights(graph, formula), node_weights(graph, formula)
 
     def self_scores(self, targets: Ints) -> Floats:
@@ -35,7 +38,7 @@ class Sparse:
         """Work the targets at `slots` and write into `found` there."""
         some = targets[slots]
         degrees, entries = self.graph.rows_ptr[some + 1] - self.graph.rows_ptr[some], walked(self.graph, some)
-        small = degrees <= _LARGEST if self.graph.list_values is None else np.zeros(len(some), dtype=bool)
+        small = degrees <= self.small
         for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
             if chosen.any():
                 kernel(some[chosen], slots[chosen], degrees[chosen], entries[chosen], scale, top_k, found)
