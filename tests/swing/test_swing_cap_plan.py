@@ -59,7 +59,7 @@ def test_each_key_caps_its_direction_and_what_is_named_is_kept():
 
 @pytest.mark.parametrize("value", ["0", "-3", "true", "1.5", "some", "[]"])
 def test_other_caps_are_refused(value):
-    with pytest.raises(ConfigError, match="swing.users_per_item.*auto, exact, or a number"):
+    with pytest.raises(ConfigError, match=r"swing\.users_per_item.*auto, exact, or a number"):
         Config().override(f"swing.users_per_item={value}")
 
 
