@@ -139,12 +139,13 @@ def capped(
 def assemble(shape: tuple[int, int], capped: bool, *segments: Segment) -> Bipartite:
     """One graph: the first half of the segments are the anchors' rows, the second the features' lists."""
     half = len(segments) // 2
-    rows_ptr, rows = _joined(shape[0], segments[:half])
-    lists_ptr, lists = _joined(shape[1], segments[half:])
+    rows_ptr, rows = joined(shape[0], segments[:half])
+    lists_ptr, lists = joined(shape[1], segments[half:])
     return Bipartite(rows_ptr=rows_ptr, rows=rows, lists_ptr=lists_ptr, lists=lists, capped=capped)
 
 
-def _joined(n: int, segments: Sequence[Segment]) -> tuple[Ints, Indexes]:
+def joined(n: int, segments: Sequence[Segment]) -> tuple[Ints, Indexes]:
+    """All rows of n in one CSR."""
     ptr = np.zeros(n + 1, dtype=np.int64)
     for s in segments:
         ptr[1 + s.start :: s.step] = np.diff(s.ptr)
