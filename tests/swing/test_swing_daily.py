@@ -1,7 +1,6 @@
 """Re-mining from an earlier day against a full run, over random days and all formulas."""
 
 import datetime
-import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,9 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trawl.errors import AskedWrongly
 from trawl.swing import Caps, Columns, Days, Formula, Request, mine_file
-from trawl.swing.earlier import SUFFIX
 
 COLUMNS = Columns(user="who", item="what", time="when")
 FORMULAS = [

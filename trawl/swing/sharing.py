@@ -98,7 +98,7 @@ def prepare(
     costs = pool.calls(_costs, [(segment, lengths) for segment in rows])
     bounds, told = pool.call(_ranges, shape[0], count, lengths, *costs, returns=2)
     weights, *edges = pool.get(told)
-    size = 8 * (sum(shape) + 2) + 4 * sum(edges)
+    size = 8 * (sum(shape) + 2) + (8 if whole.weighted else 4) * sum(edges)
     parted = shuffle == "always" or (shuffle == "auto" and size > _FIT * pool.capacity())
     popularity = pool.call(list_lengths, shape[1], *whole.of(other)) if caps.lists else None
     degrees = pool.call(list_lengths, shape[0], *whole.of(side))
