@@ -8,9 +8,26 @@ mine(views, "who", "what", side="user", top_k=5)  # anchor, rank, partner, score
 """
 
 from trawl.swing.formula import Formula
+from trawl.swing.front import Request, mine_file
 from trawl.swing.graph import Bipartite, bipartite
 from trawl.swing.hubness import Hubness, hubness
 from trawl.swing.kernel import Partners, Swing
-from trawl.swing.tables import mine
+from trawl.swing.reading import Columns
+from trawl.swing.sides import Caps
+from trawl.swing.tables import Days, mine
 
-__all__ = ["Bipartite", "Formula", "Hubness", "Partners", "Swing", "bipartite", "hubness", "mine"]
+__all__ = [
+    "Bipartite",
+    "Caps",
+    "Columns",
+    "Days",
+    "Formula",
+    "Hubness",
+    "Partners",
+    "Request",
+    "Swing",
+    "bipartite",
+    "hubness",
+    "mine",
+    "mine_file",
+]

@@ -59,6 +59,30 @@ class Window:
     def holds(self, day: int) -> bool:
         return self.first <= day <= self.last
 
+    def weights(self, days: DayNumbers) -> npt.NDArray[np.float32]:
+        """(rows,) 0.5^(age / half_life_days) / factor: between two windows they differ by a power of two alone.
+
+        So, weights in float32 or not, a day later each is exactly what it was or half of that, and unnormalised scores
+        that did not change otherwise are those of the day before times the ratio of the factors. Cosine needs none.
+        """
+        phase = days / self.half_life_days
+        whole = np.floor(phase)
+        steps = (whole - np.floor(self.last / self.half_life_days)).astype(np.int32)
+        return np.asarray(np.ldexp(np.exp2(phase - whole).astype(np.float32), steps), dtype=np.float32)
+
+    @property
+    def shift(self) -> int:
+        """The power of two that weights are relative to."""
+        return int(np.floor(self.last / self.half_life_days)) if self.half_life_days else 0
+
+    @property
+    def factor(self) -> float:
+        """What scores of a graph with `weights` are multiplied with: four weights stand in each term."""
+        if not self.half_life_days:
+            return 1.0
+        phase = self.last / self.half_life_days
+        return float(np.exp2(-4.0 * (phase - np.floor(phase))))
+
 
 def parse_day(text: str, today: datetime.date | None = None) -> int:
     """The day of YYYY-MM-DD, or of `previous`: the one before today's (UTC). Raises InputError."""
@@ -77,7 +101,7 @@ def day_name(day: int) -> str:
 
 
 def to_days(column: pa.Array, unit: Unit, where: object, name: str, first_row: int = 1) -> DayNumbers:
-    """(rows,) the days of a column of times: Arrow timestamps and dates, ISO 8601 text, or numbers of `unit`s since 1970.
+    """(rows,) the days of a column of Arrow timestamps or dates, ISO 8601 text, or numbers of `unit`s since 1970.
 
     Times without a zone are UTC. Raises InputError at the first row without a time, ConfigError for another unit.
     """

@@ -32,6 +32,9 @@ class Numbering:
 
     def encoded(self, column: pa.Array, where: object, first_row: int = 1) -> pa.Array:
         """A block's ids as numbers of its own. Raises InputError at the first row (from first_row) without an id."""
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind) or is_text(kind)):
+            raise InputError.at(where, f"column {self.column}", f"holds {kind}", "ids are text or whole numbers")
         out = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
         ids, codes = out.dictionary, out.indices.cast(pa.int32())
         if codes.null_count or ids.null_count:
@@ -64,7 +67,7 @@ class Numbering:
 
 def joined(arrays: list[Numbers]) -> Numbers:
     """One array of all, which are let go."""
-    out = np.concatenate([np.empty(0, np.int32), *arrays])
+    out: Numbers = np.concatenate([np.empty(0, np.int32), *arrays])
     arrays.clear()
     return out
 
@@ -104,16 +107,13 @@ def _checked(ids: pa.Array, codes: pa.Array, where: object, name: str, first_row
         if pc.any(wrong, min_count=0).as_py():
             refuse(pc.fill_null(wrong, False).take(codes), what, values.take(codes), where, name, first_row)
 
-    kind = ids.type
-    if pa.types.is_floating(kind):  # whole numbers of a column with nulls are stored so by some writers
+    if pa.types.is_floating(ids.type):  # whole numbers of a column with nulls are stored so by some writers
         ids = ids.cast(pa.float64())
         check(pc.is_nan(ids), "the id is NaN", ids)
         check(pc.is_inf(ids), "the id is not finite", ids)
         check(pc.not_equal(pc.floor(ids), ids), "the id is not a whole number", ids)
         check(pc.greater(pc.abs(ids), _EXACT), "the id is too large for a whole number kept as a float", ids)
         ids = ids.cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or is_text(kind) or pa.types.is_null(kind)):
-        raise InputError.at(where, f"column {name}", f"holds {kind}", "ids are text or whole numbers")
     text = ids.cast(pa.large_string())
     check(pc.equal(pc.utf8_trim_whitespace(text), ""), "the id is empty", text)
     check(pc.match_substring_regex(text, r"(?i)^\s*nan\s*$"), "the id is NaN", text)
