@@ -1,12 +1,12 @@
 """What caps cost: some targets are computed again on the whole graph, and both answers are compared.
 
 The targets are those of the smallest hash of their number, so they are the same wherever and in whatever pieces the
-side is mined. They are so few that computing them takes at most `SHARE` of the mining by count of steps; targets that
-would take a tenth of that alone are left out and counted.
+side is mined. They are so few that computing them takes at most `SHARE` of the mining by count of steps, or `_FREE`
+steps where that is less; targets that would take a tenth of that alone are left out and counted.
 
 Exact means: candidates, shared features, pair counts and scores from whole lists and rows. For cosine the self scores
 of the `_LEADERS` candidates that stand highest by the run's own self scores are exact as well; behind them none is
-looked for.
+looked for. A partner that was found and is not among the exact `_LOOKED` best counts as one of score 0.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from trawl.swing.cap_plan import CapPlan
 from trawl.swing.caps import hash_pairs
@@ -23,15 +24,17 @@ from trawl.swing.kernel import Partners, Swing
 from trawl.swing.ranking import rounded
 
 SHARE = 0.1  # of the steps of the mining
+_FREE = 1e8  # steps that the sample may always take: about half a second
 _MOST = 400  # targets
 _LEADERS = 30
+_LOOKED = 200
 _ALONE = 0.1  # of what the sample may cost: a target above it is left out
 _FEW = 20  # targets that say nothing yet
 _POOR_FIRST, _POOR_SCORE = 0.7, 0.95
 
 
 class Source(Protocol):
-    """The whole graph, or as much of it as some targets touch, with the formula as it is before normalising."""
+    """The whole graph, or as much of it as some targets touch; the formula divides by what `topk` is given."""
 
     def cost(self, target: int) -> float:
         """Steps that mining this target takes: entries of its features' lists and cells of its table."""
@@ -53,7 +56,7 @@ class InMemory:
     """A whole graph in this process."""
 
     def __init__(self, graph: Bipartite, formula: Formula) -> None:
-        self.graph, self.swing = graph, Swing(graph, plain(formula))
+        self.graph, self.swing = graph, Swing(graph, divided(formula))
 
     def cost(self, target: int) -> float:
         graph = self.graph
@@ -67,9 +70,9 @@ class InMemory:
         return np.asarray(self.graph.degrees[anchors], dtype=np.int64)
 
 
-def plain(formula: Formula) -> Formula:
-    """The same without normalising."""
-    return replace(formula, normalize="none")
+def divided(formula: Formula) -> Formula:
+    """The same, dividing by what it is given of all anchors where it normalises at all."""
+    return formula if formula.normalize == "none" else replace(formula, normalize="cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ def sampled(plan: CapPlan, formula: Formula, anchors: Ints, count: int) -> Ints:
     if plan.exact or not count:
         return anchors[:0]
     passes, each = (2, 1 + _LEADERS) if formula.normalize == "cosine" else (1, 1)
-    wanted = min(_MOST, SHARE * passes * plan.steps / (each * plan.exact_steps / count))
+    wanted = min(_MOST, max(SHARE * passes * plan.steps, _FREE) / (each * plan.exact_steps / count))
     keys = hash_pairs(plan.caps.seed + 1, anchors, np.zeros(len(anchors), dtype=np.int64))
     return anchors[keys < np.uint64(min(wanted / count, 1.0) * (2**64 - 2**11))]
 
@@ -151,7 +154,7 @@ def measured(
 
 def limit_of(plan: CapPlan) -> float:
     """Steps that one target of the sample may cost."""
-    return _ALONE * SHARE * plan.steps
+    return _ALONE * max(SHARE * plan.steps, _FREE)
 
 
 def _one(
@@ -166,12 +169,15 @@ def _one(
     if source.cost(target) > limit_steps:
         return CapError(left_out=1)
     swing, anchors, places = next(source.blocks(np.array([target])))
-    mine = swing.topk(places, max(1, len(anchors)))
+    by = None if formula.normalize == "none" else _divisors(source, formula, anchors, own)
+    mine = swing.topk(places, max(_LOOKED, 10 * top_k), by)
     if not len(mine.partner):
         return CapError()
-    partners, raw = anchors[mine.partner], mine.score
+    partners, scores = anchors[mine.partner], mine.score
     capped = found.partner[found.anchor == target][:top_k]
-    scores = _normalized(source, formula, target, (partners, raw), capped, own)
+    if formula.normalize == "cosine":
+        assert by is not None
+        scores = _mended(source, target, mine, anchors, by, np.isin(partners, capped))
     order = np.lexsort((partners, -rounded(scores)))[:top_k]
     best = partners[order]
     return CapError(
@@ -183,27 +189,22 @@ def _one(
     )
 
 
-def _normalized(
-    source: Source,
-    formula: Formula,
-    target: int,
-    candidates: tuple[Ints, Floats],
-    capped: Ints,
-    own: Floats | None,
-) -> Floats:
-    """(c,) exact scores of candidates (numbers, scores before normalising); of cosine 0 behind the leaders."""
-    partners, raw = candidates
-    if formula.normalize == "none":
-        return raw
+def _divisors(source: Source, formula: Formula, anchors: Ints, own: Floats | None) -> Floats:
     if formula.normalize == "degree":
-        both = source.degrees(partners) * source.degrees(np.array([target])).astype(np.float64)
-        return np.asarray(raw / np.sqrt(both))
+        return source.degrees(anchors).astype(np.float64)
     assert own is not None, "cosine needs the self scores of the capped run"
-    near = np.divide(raw, np.sqrt(own[partners]), out=np.zeros(len(raw)), where=own[partners] > 0)
-    leaders = np.union1d(np.argsort(-near, kind="stable")[:_LEADERS], np.flatnonzero(np.isin(partners, capped)))
-    exact = _self_scores(source, np.append(partners[leaders], target))
-    out = np.zeros(len(raw))
-    out[leaders] = raw[leaders] / np.sqrt(exact[:-1] * exact[-1])
+    return own[anchors]
+
+
+def _mended(
+    source: Source, target: int, mine: Partners, anchors: Ints, by: Floats, capped: npt.NDArray[np.bool_]
+) -> Floats:
+    """(c,) scores of `mine` by exact self scores: of the leaders and of the partners that were found; else 0."""
+    chosen = np.union1d(np.arange(min(_LEADERS, len(capped))), np.flatnonzero(capped))
+    exact = _self_scores(source, np.append(anchors[mine.partner[chosen]], target))
+    before = by[mine.partner[chosen]] * by[mine.anchor[0]]
+    out = np.zeros(len(capped))
+    out[chosen] = mine.score[chosen] * np.sqrt(before / (exact[:-1] * exact[-1]))
     return out
 
 

@@ -14,7 +14,7 @@ from trawl.inputs import Inputs
 from trawl.pool import Handle, Pool
 from trawl.swing import sharing
 from trawl.swing.adjacency import Adjacency, Side
-from trawl.swing.cap_error import CapError, Source, limit_of, measured, plain, sampled, warning, words
+from trawl.swing.cap_error import CapError, Source, divided, limit_of, measured, sampled, warning, words
 from trawl.swing.cap_plan import CapPlan, Settings, planned
 from trawl.swing.degrees import Degrees
 from trawl.swing.formula import Formula
@@ -78,7 +78,7 @@ class Fetched:
     """The whole graph where it stands in partitions; what a target touches of it is fetched."""
 
     def __init__(self, full: Parted, formula: Formula) -> None:
-        self.full, self.formula = full, plain(formula)
+        self.full, self.formula = full, divided(formula)
 
     def cost(self, target: int) -> float:
         lengths: Ints = self.full.pool.get(self.full.lengths)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trawl.errors import ConfigError
+from trawl.swing.dense import Dense, pays
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Floats, Ints, costs, cut
 from trawl.swing.scoring import Scorer
@@ -59,7 +60,8 @@ class Swing:
             raise ConfigError(f"threads = {threads}: must be at least 1")
         if self.formula.inverted and graph.row_values is not None:
             raise ConfigError("swing.inverted = true: not with edge weights")
-        self.scorer: Scorer = Sparse(graph, self.formula, limit_bytes)
+        way = Dense if pays(graph, self.formula, limit_bytes) else Sparse
+        self.scorer: Scorer = way(graph, self.formula, limit_bytes)
         self._own: Floats | None = None
 
     def self_scores(self, anchors: Ints | range) -> Floats:

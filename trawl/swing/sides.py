@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from trawl.errors import ConfigError
 from trawl.swing.cap_plan import AUTO, EXACT, CapPlan, Rule, planned
-from trawl.swing.caps import cap_lists, id_keys
+from trawl.swing.caps import Keys, cap_lists, id_keys
 from trawl.swing.days import DayNumbers, Window
 from trawl.swing.degrees import Degrees
 from trawl.swing.graph import Bipartite, Ints, bipartite
@@ -118,7 +118,13 @@ def side_graph(found: Interactions, side: Side, window: Window | None = None, ca
 
 def _capped(whole: Bipartite, plan: CapPlan, anchors: Ids, features: Ids) -> Bipartite:
     """Rows and lists under the plan's caps. What is kept depends on the raw ids alone."""
-    keys, caps, out = (id_keys(anchors.text), id_keys(features.text)), plan.caps, whole
+    return capped_graph(whole, plan, (id_keys(anchors.text), id_keys(features.text)))
+
+
+def capped_graph(whole: Bipartite, plan: CapPlan, keys: tuple[Keys, Keys] | None = None) -> Bipartite:
+    """The same under a plan. keys: what is hashed of each anchor and feature; by default their numbers."""
+    keys = keys or (np.arange(whole.n, dtype=np.uint64), np.arange(whole.p, dtype=np.uint64))
+    caps, out = plan.caps, whole
     other: Side = "item" if plan.side == "user" else "user"
     if caps.lists:
         pointer, kept = cap_lists(

@@ -12,12 +12,15 @@ from trawl.swing.graph import Bipartite, Floats, Ints, walked
 from trawl.swing.scoring import Found, node_weights, pair_weights
 
 _NO_VALUES = np.empty(0, dtype=np.float32)
-_LARGEST = 64  # features of a target that are bits of a word
+_WORD = 64  # bits
 
 
 class Sparse:
-    def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int) -> None:
+    """small: targets of at most so many features (64, or fewer) go to `masks`, larger ones to `lists`."""
+
+    def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int, small: int = _WORD) -> None:
         self.graph, self.formula, self.limit_bytes = graph, formula, limit_bytes
+        self.small = small if graph.list_values is None else -1
         self.weight, self.nodes = pair_weights(graph, formula), node_weights(graph, formula)
 
     def self_scores(self, targets: Ints) -> Floats:
@@ -28,14 +31,17 @@ class Sparse:
 
     def _run(self, targets: Ints, scale: Floats, top_k: int) -> Found:
         found = Found.room(len(targets), top_k)
-        degrees = self.graph.rows_ptr[targets + 1] - self.graph.rows_ptr[targets]
-        small = degrees <= _LARGEST if self.graph.list_values is None else np.zeros(len(targets), dtype=bool)
-        entries = walked(self.graph, targets)
-        for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
-            slots = np.flatnonzero(chosen)
-            if len(slots):
-                kernel(targets[slots], slots, degrees[slots], entries[slots], scale, top_k, found)
+        self.fill(targets, np.arange(len(targets)), scale, top_k, found)
         return found
+
+    def fill(self, targets: Ints, slots: Ints, scale: Floats, top_k: int, found: Found) -> None:
+        """Work the targets at `slots` and write into `found` there."""
+        some = targets[slots]
+        degrees, entries = self.graph.rows_ptr[some + 1] - self.graph.rows_ptr[some], walked(self.graph, some)
+        small = degrees <= self.small
+        for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
+            if chosen.any():
+                kernel(some[chosen], slots[chosen], degrees[chosen], entries[chosen], scale, top_k, found)
 
     def _masks(
         self, targets: Ints, slots: Ints, degrees: Ints, entries: Ints, scale: Floats, top_k: int, found: Found

@@ -32,7 +32,11 @@ from trawl.swing.graph import Floats
 from trawl.swing.mining import Miner
 
 _TASKS_PER_PART = 2
-_CAPS = ("users_per_item", "items_per_user", "target_features", "exact_steps", "cap_seed")
+_CAPS = {  # of each side's lists, and of both
+    "user": ("users_per_item", "target_features", "exact_steps", "cap_seed"),
+    "item": ("items_per_user", "target_features", "exact_steps", "cap_seed"),
+}
+_DAYS = ("window_days", "half_life_days")
 _SAID = "shuffle"  # folder of what tasks tell of the bytes they fetched
 Flags = npt.NDArray[np.bool_]
 
@@ -203,7 +207,7 @@ def reads(cfg: Config) -> tuple[str, ...]:
     return ("log", "splits", "users", "items", *(("cold_items",) if cfg.data.cold_items > 0 else ()))
 
 
-def keys(cfg: Config) -> tuple[str, ...]:
+def keys(side: Side, cfg: Config) -> tuple[str, ...]:
     names = ["normalize", "interactions", "alpha", "diagonal", "top_k"]
     if cfg.swing.node_weight != "none":
         names.append("node_weight")
@@ -212,9 +216,7 @@ def keys(cfg: Config) -> tuple[str, ...]:
     if cfg.swing.inverted:
         names.append("inverted")
     fields = type(cfg.swing).model_fields
-    names += [
-        name for name in (*_CAPS, "window_days", "half_life_days") if getattr(cfg.swing, name) != fields[name].default
-    ]
+    names += [name for name in (*_CAPS[side], *_DAYS) if getattr(cfg.swing, name) != fields[name].default]
     return tuple(f"swing.{name}" for name in names)
 
 
@@ -223,7 +225,7 @@ def _stage(side: Side) -> Stage:
         artifact=f"{side}_positives",
         version=2,
         reads=reads,
-        keys=keys,
+        keys=partial(keys, side),
         plan=plan,
         shared=partial(share, side),
         phases=(Phase(worker=OwnScores, buckets=_buckets, when=_two_passes),),
