@@ -164,8 +164,8 @@ def capped(
 def assemble(shape: tuple[int, int], capped: bool, *segments: Segment) -> Bipartite:
     """One graph: the first half of the segments are the anchors' rows, the second the features' lists."""
     half = len(segments) // 2
-    rows_ptr, rows, row_values = _joined(shape[0], segments[:half])
-    lists_ptr, lists, list_values = _joined(shape[1], segments[half:])
+    rows_ptr, rows, row_values = joined(shape[0], segments[:half])
+    lists_ptr, lists, list_values = joined(shape[1], segments[half:])
     return Bipartite(
         rows_ptr=rows_ptr,
         rows=rows,
@@ -177,7 +177,8 @@ def assemble(shape: tuple[int, int], capped: bool, *segments: Segment) -> Bipart
     )
 
 
-def _joined(n: int, segments: Sequence[Segment]) -> tuple[Ints, Indexes, Weights | None]:
+def joined(n: int, segments: Sequence[Segment]) -> tuple[Ints, Indexes, Weights | None]:
+    """All rows of n in one CSR: pointer, columns, weights."""
     ptr = np.zeros(n + 1, dtype=np.int64)
     for s in segments:
         ptr[1 + s.start :: s.step] = np.diff(s.ptr)

@@ -7,7 +7,7 @@ pass it alone is a block of its own. What is fetched is at most all lists and ro
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ _ENTRY_BYTES = 40  # of memory for each fetched entry of a list: itself, its key
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A graph over some anchors. anchors: their numbers, ascending; targets: their places among them."""
+    """A graph over some anchors. anchors, features: their numbers, ascending; targets: their places among anchors."""
 
     graph: Bipartite
     anchors: Ints
+    features: Ints
     targets: Ints
     fetched: int  # bytes
 
@@ -68,6 +69,24 @@ class Lists(NamedTuple):
     sizes: Ints
     entries: Indexes
     values: Weights | None
+
+
+def with_rows(parted: Parted, block: Block, some: Ints) -> Block:
+    """The block with the whole rows of some of its anchors (places), as far as they are of its features."""
+    assert parted.full_rows is not None
+    sizes, entries, values = fetch(parted, parted.full_rows, block.anchors[some])
+    place = np.full(parted.shape[1], -1, dtype=np.int32)
+    place[block.features] = np.arange(len(block.features), dtype=np.int32)
+    columns, owner = place[entries], np.repeat(some, sizes)
+    inside = columns >= 0
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(owner[inside], minlength=len(block.anchors)))])
+    graph = replace(
+        block.graph,
+        full_ptr=pointer.astype(np.int64),
+        full_rows=columns[inside],
+        full_values=None if values is None else values[inside],
+    )
+    return replace(block, graph=graph, fetched=block.fetched + 4 * len(entries))
 
 
 def fetch(parted: Parted, segments: tuple[Handle, ...], numbers: Ints) -> Lists:
@@ -125,5 +144,7 @@ def _block(parted: Parted, targets: Ints, whole: Lists) -> Block:
         list_values=list_values,
         capped=parted.capped,
         popularity=None if parted.popularity is None else parted.pool.get(parted.popularity)[features],
+        full_ptr=None if parted.full_rows is None else np.zeros(n + 1, dtype=np.int64),
+        full_rows=None if parted.full_rows is None else np.empty(0, dtype=np.int32),
     )
-    return Block(graph=graph, anchors=anchors, targets=own, fetched=4 * (len(entries) + len(rows)))
+    return Block(graph=graph, anchors=anchors, features=features, targets=own, fetched=4 * (len(entries) + len(rows)))
