@@ -133,7 +133,7 @@ def _capped(
     return tuple(pool.calls(adjacency.capped, [(segment, owner, limit, seed, *named) for segment in segments]))
 
 
-def _whole(  # noqa: PLR0913 - a graph, and what is known of it before caps
+def _whole(
     shape: tuple[int, int],
     caps: Caps,
     popularity: Ints | None,
