@@ -38,7 +38,10 @@ def _link(args: Namespace) -> None:
 def _swing(args: Namespace) -> None:
     from trawl.swing.front import mine_file, summary
 
-    report = mine_file(args.interactions, args.out, *swing_options.asked(args))
+    if args.ray is None:
+        report = mine_file(args.interactions, args.out, *swing_options.asked(args))
+    else:
+        report = swing_options.on_ray(args)
     _reported(args, report, summary(report))
 
 

@@ -8,6 +8,7 @@ The answer is that of one process to the last bit, whatever the number of worker
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -88,9 +89,11 @@ def mine_distributed(
     """Fill the folder `out` (path or URI, seen by all nodes) with partners; returns the report.
 
     source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. A call that was ended goes on when
-    it is made again; one that is done gives its report. Raises InputError for input that is wrong or a folder that
+    it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum over
+    tasks, which run side by side. Raises InputError for input that is wrong or a folder that
     holds another call's partners, EngineDied when a task kept losing its worker.
     """
+    started = time.monotonic()
     parts = parts_of(source, columns)
     store = Store(out)
     identity = _identity(parts, columns, options)
@@ -114,9 +117,11 @@ def mine_distributed(
     counts = {"interactions": found.read, "pairs": both.edges, "users": shape[0], "items": shape[1]}
     del found, both
     mining = _Mining(digest_json([identity, out]), store, options.formula, options.top_k)
-    own = _first_pass(pool, mining, given, prepared)
-    _each(pool, _mine, mining, prepared, "best", given, given.mined, own, side_ids.text)
-    report = counts | _told(pool, mining, given, prepared)
+    prepared_at = time.monotonic()
+    own, first = _first_pass(pool, mining, given, prepared)
+    second = _each(pool, _mine, mining, prepared, "best", given, given.mined, own, side_ids.text)
+    seconds = {"graph": prepared_at - started, "mining": time.monotonic() - prepared_at, "kernel": first + second}
+    report = counts | _told(pool, mining, given, prepared) | {"seconds": seconds}
     store.write_text(json.dumps(report), REPORT)
     store.remove(_WORK)
     return report
@@ -144,26 +149,25 @@ def _begun(store: Store, identity: str) -> dict[str, Any]:
     return {}
 
 
-def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> None:
-    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first."""
+def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> float:
+    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first; seconds in the kernel."""
     ready = set(mining.out.names(_WORK))
     left = [t for t in range(len(prepared.costs)) if f"{name}-{t:05d}.npy" not in ready]
     left.sort(key=lambda t: -prepared.costs[t])
     shared = pool.call(_same, mining)  # not sent anew with each task
-    for _ in pool.results(work, [(shared, t, *more) for t in left]):
-        pass
+    return sum(pool.results(work, [(shared, t, *more) for t in left]), 0.0)
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> Handle | None:
-    """What scores are divided by, of all anchors, as a handle."""
+def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> tuple[Handle | None, float]:
+    """What scores are divided by, of all anchors, as a handle; seconds in the kernel."""
     if mining.formula.normalize == "none":
-        return None
-    _each(pool, _own, mining, prepared, "own", given.mined)
-    return pool.call(_loaded, mining.out, "own", len(prepared.costs))
+        return None, 0.0
+    seconds = _each(pool, _own, mining, prepared, "own", given.mined)
+    return pool.call(_loaded, mining.out, "own", len(prepared.costs)), seconds
 
 
 _MINERS: dict[str, Miner] = {}
@@ -177,14 +181,21 @@ def _miner(mining: _Mining, graph: Whole | Parted) -> Miner:
     return _MINERS[mining.token]
 
 
-def _own(mining: _Mining, task: int, graph: Whole | Parted) -> None:
-    _leave(mining.out, _miner(mining, graph).own(task), "own", task)
+def _own(mining: _Mining, task: int, graph: Whole | Parted) -> float:
+    miner = _miner(mining, graph)
+    started = time.monotonic()
+    own = miner.own(task)
+    seconds = time.monotonic() - started
+    _leave(mining.out, own, "own", task)
+    return seconds
 
 
-def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array) -> None:
+def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array) -> float:
     """Write a part, and then the best partner of each of its anchors by number, which also says that it is there."""
     miner = _miner(mining, graph)
+    started = time.monotonic()
     found = miner.topk(task, mining.top_k, own)
+    seconds = time.monotonic() - started
     table = pa.table(
         {
             "anchor": ids.take(pa.array(found.anchor)),
@@ -201,6 +212,7 @@ def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: 
     told = {"rows": table.num_rows, "blocks": len(fetched), "bytes": sum(fetched), "error": vars(error)}
     mining.out.write_text(json.dumps(told), _WORK, f"told-{task:05d}.json")
     _leave(mining.out, found.partner[found.rank == 0], "best", task)
+    return seconds
 
 
 def _leave(out: Store, array: Floats | Ints, name: str, task: int) -> None:

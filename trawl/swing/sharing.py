@@ -99,7 +99,7 @@ def prepare(
     costs = pool.calls(_costs, [(segment, lengths) for segment in rows])
     bounds, told = pool.call(_ranges, shape[0], count, lengths, *costs, returns=2)
     weights, *edges = pool.get(told)
-    size = 8 * (sum(shape) + 2) + 4 * sum(edges)
+    size = 8 * (sum(shape) + 2) + (8 if whole.weighted else 4) * sum(edges)
     parted = shuffle == "always" or (shuffle == "auto" and size > _FIT * pool.capacity())
     popularity = pool.call(list_lengths, shape[1], *whole.of(other)) if caps.lists else None
     degrees = pool.call(list_lengths, shape[0], *whole.of(side))
@@ -133,7 +133,7 @@ def _capped(
     return tuple(pool.calls(adjacency.capped, [(segment, owner, limit, seed, *named) for segment in segments]))
 
 
-def _whole(  # noqa: PLR0913 - a graph, and what is known of it before caps
+def _whole(
     shape: tuple[int, int],
     caps: Caps,
     popularity: Ints | None,
@@ -145,10 +145,10 @@ def _whole(  # noqa: PLR0913 - a graph, and what is known of it before caps
     """segments: `count` of rows, as many of lists; as many of rows before caps, where rows and lists are capped."""
     graph = replace(adjacency.assemble(shape, caps.any, *segments[: 2 * count]), popularity=popularity)
     if caps.lists:
-        full = (graph.rows_ptr, graph.rows)
+        full = (graph.rows_ptr, graph.rows, graph.row_values)
         if caps.rows:
             full = adjacency.joined(shape[0], segments[2 * count :])
-        graph = replace(graph, full_ptr=full[0], full_rows=full[1])
+        graph = replace(graph, full_ptr=full[0], full_rows=full[1], full_values=full[2])
     return Whole(graph=graph, bounds=bounds, degrees=degrees)
 
 
