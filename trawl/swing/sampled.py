@@ -18,7 +18,7 @@ from trawl.swing.sparse import graph_of
 if TYPE_CHECKING:
     from trawl.swing.kernels.sampled import Whole
 
-LEADERS = 100  # candidates of a target that are scored on whole rows
+LEADERS = 50  # candidates of a target that are scored on whole rows
 _NO_VALUES = np.empty(0, dtype=np.float32)
 _NO_WEIGHTS = np.empty(0)
 _NONE_GIVEN = np.empty((0, 0), dtype=np.int32)

@@ -109,12 +109,8 @@ def sum_up(  # noqa: PLR0913, PLR0917 - the records of a target
         start = stop
 
 
-@kernel(
-    t.int64(array(t.int32), t.int32[::1], array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1])
-)
-def overlap(
-    features: Array, place: Array, row: Array, values: Array, at: int, held: Array, held_values: Array
-) -> int:
+@kernel(t.int64(array(t.int32), t.int32[::1], array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1]))
+def overlap(features: Array, place: Array, row: Array, values: Array, at: int, held: Array, held_values: Array) -> int:
     """Writes from `at` on the numbers of the target's features that a row has, ascending; where they end.
 
     place (p,): a feature's number + 1, 0 for those that the target has not.
