@@ -79,7 +79,7 @@ class CapPlan:
             said.append(f"{other} per {feature}: {self.caps.lists:,} ({self.cut_lists:,} {feature}s have more)")
         if self.cut_rows:
             said.append(
-                f"{feature}s of a {self.side} target: {self.caps.rows:,} ({self.cut_rows:,} {self.side}s have more)"
+                f"{feature}s per {self.side} target: {self.caps.rows:,} ({self.cut_rows:,} {self.side}s have more)"
             )
         return f"capped, {'; '.join(said)}; {self.steps:.1e} steps instead of {self.exact_steps:.1e}"
 
