@@ -16,6 +16,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--side", choices=("user", "item"), required=True)
     parser.add_argument("--top-k", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads; they change no result")
+    ray = "mine by --workers processes of this Ray cluster (local: one started here); --out may then be a folder"
+    parser.add_argument("--ray-address", default="", metavar="ADDRESS", help=ray)
     _add_formula(parser)
     _add_days(parser)
     _add_caps(parser)
