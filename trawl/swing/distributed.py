@@ -36,6 +36,7 @@ from trawl.swing.tables import SCHEMA
 
 REPORT = "_report.json"
 _WORK, _JOB = "_work", "job.json"
+_TASKS = 16  # at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def mine_distributed(
         pool,
         both,
         options.side,
-        sharing.tasks(both.edges),
+        sharing.tasks(both.edges, _TASKS),
         options.settings,
         keys=(found.users.keys, found.items.keys),
         shuffle=shuffle,

@@ -39,7 +39,7 @@ def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
         folder = code_folder()
         if folder is None:
             return _typed(numba.njit(signature, **options)(function))
-        with _code_in(folder):
+        with code_in(folder):
             return _typed(numba.njit(signature, cache=True, **options)(function))
 
     return compile_
@@ -50,7 +50,7 @@ def _typed(function: Any) -> Any:
 
 
 @contextmanager
-def _code_in(folder: Path) -> Iterator[None]:
+def code_in(folder: Path) -> Iterator[None]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:
