@@ -27,6 +27,8 @@ class Swing(Section):
     node_weight: Literal["none", "sqrt", "power"] = "none"  # of a feature with n anchors: 1, n^-1/2, (a + n)^-b
     node_a: Annotated[float, Field(ge=0)] = 15.0  # power
     node_b: float = 0.3  # power
+    window_days: Annotated[int, Field(ge=0)] = 0  # days that count, up to the newest of the training users; 0: all
+    half_life_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # an interaction of that age weighs half
     inverted: bool = False  # K eq. 2 as printed, which ranks the least similar first: for study only
     users_per_item: Cap = "auto"  # of each item's users that user targets walk; auto, exact or a number
     items_per_user: Cap = "auto"  # of each user's items that item targets walk; auto, exact or a number
@@ -38,4 +40,6 @@ class Swing(Section):
     def _inverted_alone(self) -> Self:
         if self.inverted and (self.normalize != "none" or self.node_weight != "none"):
             raise ValueError("swing.inverted = true needs swing.normalize = none and swing.node_weight = none")
+        if self.inverted and self.half_life_days:
+            raise ValueError("swing.inverted = true needs swing.half_life_days = 0")
         return self

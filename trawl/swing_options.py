@@ -15,9 +15,10 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help=out)
     parser.add_argument("--side", choices=("user", "item"), required=True)
     parser.add_argument("--top-k", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads; they change no result")
-    ray = "mine by --workers processes of this Ray cluster (local: one started here); --out may then be a folder"
-    parser.add_argument("--ray-address", default="", metavar="ADDRESS", help=ray)
+    workers = "threads, or with --ray tasks at a time; they change no result"
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers)
+    ray = "mine by Ray tasks, for what one process cannot hold: --out may be a folder (default ADDRESS: the job's)"
+    parser.add_argument("--ray", nargs="?", const="", default=None, metavar="ADDRESS", help=ray)
     _add_formula(parser)
     _add_days(parser)
     _add_caps(parser)
@@ -97,3 +98,16 @@ def asked(args: Namespace) -> tuple[Any, Any]:
         workers=args.workers,
     )
     return columns, request
+
+
+def on_ray(args: Namespace) -> dict[str, Any]:
+    """The report of mining by Ray tasks, on the cluster of args.ray or one of this machine. Raises AskedWrongly."""
+    from trawl.errors import AskedWrongly
+    from trawl.swing.clustered import mine_on_cluster
+
+    columns, request = asked(args)
+    if columns.time or request.days or request.base:
+        raise AskedWrongly("--ray mines all days: leave out the arguments about days, or --ray")
+    if args.workers < 1:
+        raise AskedWrongly(f"--workers {args.workers}: must be at least 1")
+    return mine_on_cluster(args.ray, args.interactions, args.out, columns, request)

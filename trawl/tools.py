@@ -38,13 +38,10 @@ def _link(args: Namespace) -> None:
 def _swing(args: Namespace) -> None:
     from trawl.swing.front import mine_file, summary
 
-    columns, request = swing_options.asked(args)
-    if args.ray_address:
-        from trawl.swing.clustered import mine_on_cluster
-
-        report = mine_on_cluster(args.ray_address, args.interactions, args.out, columns, request)
+    if args.ray is None:
+        report = mine_file(args.interactions, args.out, *swing_options.asked(args))
     else:
-        report = mine_file(args.interactions, args.out, columns, request)
+        report = swing_options.on_ray(args)
     _reported(args, report, summary(report))
 
 

@@ -24,7 +24,7 @@ ORDER = [
     {"executors", *ROOMS, "model", "report"},
     {"pipeline"},
     {"runs"},
-    {"experiment", "views", "printing", "progress", "submit", "suggest"},
+    {"experiment", "views", "printing", "progress", "submit", "suggest", "swing_options"},
     {"served", "retrying", "planning", "doctor", "tools"},
     {"ahead"},
     {"cli"},

@@ -45,7 +45,7 @@ def test_a_node_that_dies_while_it_mines_loses_its_tasks_alone(tmp_path: Path, v
     with three_nodes(tmp_path) as (address, nodes):
         words = [sys.executable, "-m", "trawl.cli", "swing", "--interactions", str(views), "--out", str(out)]
         words += ["--user-column", "who", "--item-column", "what", "--side", "user", "--top-k", "5", "--json"]
-        words += ["--ray-address", address, "--workers", "6"]
+        words += ["--ray", address, "--workers", "6"]
         env = job_cluster.environment(TRAWL_NODE_CACHE=str(tmp_path / "driver"), PYTHONPATH=str(job_cluster.ROOT))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         driver = subprocess.Popen(words, cwd=tmp_path, env=env, text=True, **pipes)  # type: ignore[call-overload]

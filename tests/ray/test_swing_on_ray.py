@@ -142,7 +142,7 @@ def test_the_command_writes_the_same_file_by_a_cluster(tmp_path: Path, capsys: p
     words = ["swing", "--interactions", str(tmp_path / "in.parquet"), "--user-column", "who", "--item-column", "what"]
     words += ["--side", "user", "--json"]
     reports = []
-    for out, more in (("one.csv", []), ("two.csv", ["--ray-address", "local", "--workers", "2"])):
+    for out, more in (("one.csv", []), ("two.csv", ["--ray", "--workers", "2"])):
         assert cli.main([*words, "--out", str(tmp_path / out), *more]) == 0
         reports.append(json.loads(capsys.readouterr().out))
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
@@ -150,5 +150,5 @@ def test_the_command_writes_the_same_file_by_a_cluster(tmp_path: Path, capsys: p
     assert {k: reports[0][k] for k in same} == {k: reports[1][k] for k in same}
     assert {"read", "interactions", "rows", "distinct", "caps", "warning"} <= same
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.parquet", "one.csv", "two.csv"]
-    assert cli.main([*words, "--out", str(tmp_path / "x.csv"), "--ray-address", "local", "--window-days", "3"]) == 2
-    assert "--window-days" in capsys.readouterr().err
+    assert cli.main([*words, "--out", str(tmp_path / "x.csv"), "--ray", "--window-days", "3"]) == 2
+    assert "--ray mines all days" in capsys.readouterr().err

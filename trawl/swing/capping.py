@@ -37,6 +37,7 @@ class Given:
     plan: CapPlan
     anchors: int  # that have a feature
     pool: Pool
+    factor: float = 1.0  # what scores that are not cosines are multiplied with: see Window.weights
 
     def open(self) -> Whole | Parted:
         """Raises EngineDied when what was shared is lost."""
@@ -81,7 +82,7 @@ class Fetched:
 
     def cost(self, target: int) -> float:
         lengths: Ints = self.full.pool.get(self.full.lengths)
-        features = fetch(self.full, self.full.rows, np.array([target]))[1]
+        features = fetch(self.full, self.full.rows, np.array([target])).entries
         return float(lengths[features].sum()) + float(len(features)) ** 2
 
     def blocks(self, targets: Ints) -> Iterator[tuple[Swing, Ints, Ints]]:

@@ -8,7 +8,7 @@ What a cap costs is measured in tests/bench/swing_caps.py and told by `trawl.swi
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numba  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
@@ -32,13 +32,9 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """For the types that it is first called with; kept for other processes where the kernels' code is."""
     folder = code_folder()
     if folder is None:
-        return _typed(numba.njit(nogil=True)(function))
+        return cast(Callable[..., Any], numba.njit(nogil=True)(function))
     with code_in(folder):
-        return _typed(numba.njit(nogil=True, cache=True)(function))
-
-
-def _typed(function: Any) -> Callable[..., Any]:
-    return function  # type: ignore[no-any-return]
+        return cast(Callable[..., Any], numba.njit(nogil=True, cache=True)(function))
 
 
 _NONE = np.empty(0, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""The front door `trawl swing --ray-address`: the same as without, by the workers of a Ray cluster."""
+"""The front door `trawl swing --ray`: the same as without, by the workers of a Ray cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,14 @@ from trawl.swing.distributed import SCHEMA, Options, mine_distributed, parts_in
 from trawl.swing.front import Request
 from trawl.swing.reading import Columns
 
-LOCAL = "local"  # a cluster that is started on this machine
-
 
 def mine_on_cluster(address: str, source: str, out: str, columns: Columns, request: Request) -> dict[str, Any]:
     """Write the partners to `out`, by `request.workers` tasks at a time; returns the report of `front.mine_file`.
 
     out: a file, or a folder or URI that gets one file for each task; all nodes see it and `source`. A call that was
-    ended goes on when it is made again. Raises AskedWrongly for what one process alone can do, InputError and
-    EngineDied as `mine_distributed` does.
+    ended goes on when it is made again. All days count. address: of the cluster; empty: the job's, or one that is
+    started on this machine. Raises AskedWrongly without Ray, InputError and EngineDied as `mine_distributed` does.
     """
-    if request.days or request.base:
-        raise AskedWrongly("--ray-address: all interactions count; --day, --window-days, --half-life-days and --base "
-                           "are for one process: leave --ray-address out")  # fmt: skip
     target = Path(out)
     single = not urlsplit(out).scheme and target.suffix.lower() in files.ENDINGS
     if single:
@@ -36,8 +31,10 @@ def mine_on_cluster(address: str, source: str, out: str, columns: Columns, reque
     elif not urlsplit(out).scheme:
         out = str(target.resolve())
     folder = str(target.with_name(f"{target.name}.parts").resolve()) if single else out
-    settings = [f"resources.ray_address={address}"] if address != LOCAL else [f"resources.num_cpus={request.workers}"]
-    connect(Config().override(*settings))
+    try:
+        connect(Config().override(("resources.ray_address", address)))
+    except ModuleNotFoundError as error:
+        raise AskedWrongly(f"--ray needs {error.name}: install trawl with the extra core, or leave it out") from None
     options = Options(side=request.side, formula=request.formula, top_k=request.top_k, caps=request.caps)
     report = mine_distributed(OnRay(request.workers), str(Path(source).resolve()), columns, options, folder)
     if single:

@@ -177,9 +177,9 @@ def summary(report: Mapping[str, Any]) -> str:
             f"{report['distinct']:,} different positives; the commonest serves {report['largest']:.1%} of these "
             f"anchors, the ten commonest serve {report['ten']:.1%}",
             f"in a random batch of {report['batch']} an anchor shares it with about {report['collisions']:.1f} others",
-            f"the median positive has {report['median_positive']:g} interactions, an anchor {report['median_degree']:g}",
+            f"medians of degrees: {report['median_positive']:g} of positives, {report['median_degree']:g} of anchors",
         ]
-    if "cap_error" in report:
+    if report.get("cap_error"):
         lines.append(cap_error.words(report["cap_error"], report["top_k"]))
     return "\n".join(lines)
 

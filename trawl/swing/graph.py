@@ -32,13 +32,20 @@ class Bipartite:
     row_values: npt.NDArray[np.float32] | None = None
     list_values: npt.NDArray[np.float32] | None = None
     capped: bool = False  # the lists are a sample
-    popularity: Ints | None = None  # (p,) anchors of each feature before sampling, for node weights; None: as listed
+    popularity: Ints | None = None  # (p,) anchors of each feature before sampling; None: as listed
+    # Rows before sampling, as rows_ptr and rows. With them the lists of a capped graph are taken for what they are,
+    # samples of longer ones (see `sampled`); without, the graph is taken as it is.
+    full_ptr: Ints | None = None
+    full_rows: Indexes | None = None
+    full_values: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         # No copies where the arrays are as they should be.
-        for name, kind in (("rows_ptr", np.int64), ("rows", np.int32), ("lists_ptr", np.int64), ("lists", np.int32)):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=kind))
-        for name in ("row_values", "list_values"):
+        kinds = (("rows_ptr", np.int64), ("rows", np.int32), ("lists_ptr", np.int64), ("lists", np.int32))
+        for name, kind in (*kinds, ("full_ptr", np.int64), ("full_rows", np.int32)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=kind))
+        for name in ("row_values", "list_values", "full_values"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float32))
         if (self.row_values is None) != (self.list_values is None):

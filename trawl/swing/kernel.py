@@ -1,11 +1,12 @@
 """SWING with the k best partners of each anchor; see `formula` for what is computed.
 
-Three ways to the same answer, picked by the graph and by each target's degree:
+Ways to the same answer, picked by the graph and by each target's degree:
 
 - `kernels.dense`, where the candidates of a target are a good part of all anchors and a table of all pairs of features
   fits: most candidates are dropped unseen by an upper bound.
 - `kernels.masks`, sparse graphs, targets of at most 64 features: the target's pairs are counted among its candidates.
 - `kernels.lists`, the same for targets of any degree, and for edge weights.
+- `kernels.sampled`, lists that are samples of longer ones: another answer, nearer to that of whole lists.
 
 Scores are summed in float64 and rounded to 40 bits (1e-12 relative) before they are ranked: sums that are equal in
 exact arithmetic then tie whatever the order of their terms, and ties go to the smaller index. The answer is the same
@@ -24,8 +25,9 @@ import numpy.typing as npt
 from trawl.errors import ConfigError
 from trawl.swing.dense import Dense, pays
 from trawl.swing.formula import Formula
-from trawl.swing.graph import Bipartite, Floats, Ints, costs, cut
-from trawl.swing.scoring import Scorer
+from trawl.swing.graph import Bipartite, Floats, Indexes, Ints, costs, cut
+from trawl.swing.sampled import Sampled, sampled_lists
+from trawl.swing.scoring import Found, Scorer
 from trawl.swing.sparse import Sparse
 
 LIMIT_BYTES = 512 << 20
@@ -60,8 +62,12 @@ class Swing:
             raise ConfigError(f"threads = {threads}: must be at least 1")
         if self.formula.inverted and graph.row_values is not None:
             raise ConfigError("swing.inverted = true: not with edge weights")
-        way = Dense if pays(graph, self.formula, limit_bytes) else Sparse
-        self.scorer: Scorer = way(graph, self.formula, limit_bytes)
+        self.scorer: Scorer
+        if sampled_lists(graph):
+            self.scorer = Sampled(graph, self.formula, limit_bytes)
+        else:
+            way = Dense if pays(graph, self.formula, limit_bytes) else Sparse
+            self.scorer = way(graph, self.formula, limit_bytes)
         self._own: Floats | None = None
 
     def self_scores(self, anchors: Ints | range) -> Floats:
@@ -78,17 +84,17 @@ class Swing:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
         wanted = np.asarray(anchors, dtype=np.int64)
         scale = self._scales(own)
-        found = self._each(lambda some: self.scorer.search(some, scale, top_k), wanted)
-        sizes = np.concatenate([np.empty(0, np.int64), *(some.sizes for some in found)])
-        first = np.cumsum(sizes) - sizes
-        kept = [np.arange(top_k) < some.sizes[:, None] for some in found]
-        return Partners(
-            anchor=np.repeat(wanted, sizes),
-            rank=(np.arange(sizes.sum()) - np.repeat(first, sizes)).astype(np.int32),
-            partner=_joined([some.partners[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
-            score=_joined([some.scores[keep] for some, keep in zip(found, kept, strict=True)], np.float64),
-            shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
-        )
+        return _partners(wanted, self._each(lambda some: self.scorer.search(some, scale, top_k), wanted), top_k)
+
+    def leaders(self, anchors: Ints, top_k: int, own: Floats | None = None) -> Indexes:
+        """(m, g) of lists that are samples: the candidates whose whole rows `topk` would read, -1 behind the last."""
+        assert isinstance(self.scorer, Sampled)
+        return self.scorer.leaders(anchors, self._scales(own), top_k)
+
+    def topk_of(self, anchors: Ints, leaders: Indexes, top_k: int, own: Floats | None = None) -> Partners:
+        """What `topk` gives, of leaders that are known; the graph's full rows may lack all others."""
+        assert isinstance(self.scorer, Sampled)
+        return _partners(anchors, [self.scorer.of_leaders(anchors, self._scales(own), top_k, leaders)], top_k)
 
     def _each(self, work: Callable[[Ints], T], wanted: Ints) -> list[T]:
         """Ranges of about equal cost, several for each thread; the pieces in order."""
@@ -113,6 +119,19 @@ class Swing:
         # An anchor without any pair has score 0 with everyone.
         own = np.asarray(own, dtype=np.float64)
         return np.asarray(np.divide(1.0, np.sqrt(own), out=np.zeros(self.graph.n), where=own > 0))
+
+
+def _partners(wanted: Ints, found: list[Found], top_k: int) -> Partners:
+    sizes = np.concatenate([np.empty(0, np.int64), *(some.sizes for some in found)])
+    first = np.cumsum(sizes) - sizes
+    kept = [np.arange(top_k) < some.sizes[:, None] for some in found]
+    return Partners(
+        anchor=np.repeat(wanted, sizes),
+        rank=(np.arange(sizes.sum()) - np.repeat(first, sizes)).astype(np.int32),
+        partner=_joined([some.partners[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
+        score=_joined([some.scores[keep] for some, keep in zip(found, kept, strict=True)], np.float64),
+        shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
+    )
 
 
 def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:

@@ -13,7 +13,7 @@ from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.kernel import Partners, Swing
 from trawl.swing.sharing import Parted, Whole
-from trawl.swing.shuffle import Block, blocks
+from trawl.swing.shuffle import Block, blocks, with_rows
 
 
 class Miner:
@@ -65,7 +65,15 @@ class Miner:
         return _joined([self._some(block, top_k, own) for block in self._blocks(targets)])
 
     def _some(self, block: Block, top_k: int, own: Floats | None) -> Partners:
-        found = Swing(block.graph, self.formula).topk(block.targets, top_k, None if own is None else own[block.anchors])
+        own, swing = None if own is None else own[block.anchors], Swing(block.graph, self.formula)
+        assert isinstance(self.given, Parted)
+        if self.given.full_rows is None:
+            found = swing.topk(block.targets, top_k, own)
+        else:
+            leaders = swing.leaders(block.targets, top_k, own)
+            block = with_rows(self.given, block, np.unique(leaders[leaders >= 0]).astype(np.int64))
+            self.fetched[-1] = block.fetched
+            found = Swing(block.graph, self.formula).topk_of(block.targets, leaders, top_k, own)
         return replace(found, anchor=block.anchors[found.anchor], partner=block.anchors[found.partner])
 
     def _blocks(self, targets: range) -> Iterator[Block]:

@@ -39,7 +39,7 @@ class Whole:
 class Parted:
     """n anchors, p features; handles of rows (by anchor) and lists (by feature); lengths (p,) of the lists.
 
-    Before caps: popularity (p,) of the features, None where the lists are whole; degrees (n,) of the anchors.
+    Before caps: degrees (n,) of the anchors; where lists are samples, popularity (p,) of the features and full_rows.
     """
 
     shape: tuple[int, int]
@@ -47,6 +47,7 @@ class Parted:
     lists: tuple[Handle, ...]
     lengths: Handle
     popularity: Handle | None
+    full_rows: tuple[Handle, ...] | None
     degrees: Handle
     bounds: Handle
     capped: bool
@@ -98,7 +99,7 @@ def prepare(
     costs = pool.calls(_costs, [(segment, lengths) for segment in rows])
     bounds, told = pool.call(_ranges, shape[0], count, lengths, *costs, returns=2)
     weights, *edges = pool.get(told)
-    size = 8 * (sum(shape) + 2) + 4 * sum(edges)
+    size = 8 * (sum(shape) + 2) + (8 if whole.weighted else 4) * sum(edges)
     parted = shuffle == "always" or (shuffle == "auto" and size > _FIT * pool.capacity())
     popularity = pool.call(list_lengths, shape[1], *whole.of(other)) if caps.lists else None
     degrees = pool.call(list_lengths, shape[0], *whole.of(side))
@@ -110,6 +111,7 @@ def prepare(
             lists=lists,
             lengths=lengths,
             popularity=popularity,
+            full_rows=whole.of(side) if caps.lists else None,
             degrees=degrees,
             bounds=bounds,
             capped=caps.any,
@@ -117,7 +119,8 @@ def prepare(
             block_bytes=block_bytes,
         )
     else:
-        value = pool.call(_whole, shape, caps.any, popularity, degrees, bounds, *rows, *lists)
+        full = whole.of(side) if caps.lists and caps.rows else ()
+        value = pool.call(_whole, shape, caps, popularity, degrees, bounds, len(rows), *rows, *lists, *full)
     return Prepared(value=value, costs=weights, edges=(edges[0], edges[1]), graph_bytes=size, shuffled=parted)
 
 
@@ -131,10 +134,22 @@ def _capped(
 
 
 def _whole(
-    shape: tuple[int, int], capped: bool, popularity: Ints | None, degrees: Ints, bounds: Ints, *segments: Segment
+    shape: tuple[int, int],
+    caps: Caps,
+    popularity: Ints | None,
+    degrees: Ints,
+    bounds: Ints,
+    count: int,
+    *segments: Segment,
 ) -> Whole:
-    graph = adjacency.assemble(shape, capped, *segments)
-    return Whole(graph=replace(graph, popularity=popularity), bounds=bounds, degrees=degrees)
+    """segments: `count` of rows, as many of lists; as many of rows before caps, where rows and lists are capped."""
+    graph = replace(adjacency.assemble(shape, caps.any, *segments[: 2 * count]), popularity=popularity)
+    if caps.lists:
+        full = (graph.rows_ptr, graph.rows, graph.row_values)
+        if caps.rows:
+            full = adjacency.joined(shape[0], segments[2 * count :])
+        graph = replace(graph, full_ptr=full[0], full_rows=full[1], full_values=full[2])
+    return Whole(graph=graph, bounds=bounds, degrees=degrees)
 
 
 def list_lengths(p: int, *lists: Segment) -> Ints:

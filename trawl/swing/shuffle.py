@@ -7,12 +7,13 @@ pass it alone is a block of its own. What is fetched is at most all lists and ro
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from trawl.pool import Handle
-from trawl.swing.adjacency import once, places, taken
+from trawl.swing.adjacency import Weights, places, taken
 from trawl.swing.graph import Bipartite, Indexes, Ints
 from trawl.swing.sharing import Parted
 
@@ -21,10 +22,11 @@ _ENTRY_BYTES = 40  # of memory for each fetched entry of a list: itself, its key
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A graph over some anchors. anchors: their numbers, ascending; targets: their places among them."""
+    """A graph over some anchors. anchors, features: their numbers, ascending; targets: their places among anchors."""
 
     graph: Bipartite
     anchors: Ints
+    features: Ints
     targets: Ints
     fetched: int  # bytes
 
@@ -37,11 +39,12 @@ def blocks(parted: Parted, low: int, high: int) -> Iterator[Block]:
 def blocks_of(parted: Parted, numbers: Ints) -> Iterator[Block]:
     """The blocks of some targets, given by ascending numbers."""
     lengths: Ints = parted.pool.get(parted.lengths)
-    sizes, rows = fetch(parted, parted.rows, numbers)
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
-    for first, last in _cuts(ptr, rows, lengths, parted.block_bytes // _ENTRY_BYTES):
-        own = rows[ptr[first] : ptr[last]]
-        yield _block(parted, numbers[first:last], sizes[first:last], own)
+    rows = fetch(parted, parted.rows, numbers)
+    ptr = np.concatenate([[0], np.cumsum(rows.sizes)])
+    for first, last in _cuts(ptr, rows.entries, lengths, parted.block_bytes // _ENTRY_BYTES):
+        some = slice(ptr[first], ptr[last])
+        values = None if rows.values is None else rows.values[some]
+        yield _block(parted, numbers[first:last], Lists(rows.sizes[first:last], rows.entries[some], values))
 
 
 def _cuts(ptr: Ints, rows: Indexes, lengths: Ints, room: int) -> Iterator[tuple[int, int]]:
@@ -60,26 +63,58 @@ def _cuts(ptr: Ints, rows: Indexes, lengths: Ints, room: int) -> Iterator[tuple[
         yield first, len(ptr) - 1
 
 
-def fetch(parted: Parted, segments: tuple[Handle, ...], numbers: Ints) -> tuple[Ints, Indexes]:
-    """(sizes, entries) of the lists of ascending numbers, one after another, from wherever their segments are."""
+class Lists(NamedTuple):
+    """Some lists one after another: their sizes, their entries, and the weights of these."""
+
+    sizes: Ints
+    entries: Indexes
+    values: Weights | None
+
+
+def with_rows(parted: Parted, block: Block, some: Ints) -> Block:
+    """The block with the whole rows of some of its anchors (places), as far as they are of its features."""
+    assert parted.full_rows is not None
+    sizes, entries, values = fetch(parted, parted.full_rows, block.anchors[some])
+    place = np.full(parted.shape[1], -1, dtype=np.int32)
+    place[block.features] = np.arange(len(block.features), dtype=np.int32)
+    columns, owner = place[entries], np.repeat(some, sizes)
+    inside = columns >= 0
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(owner[inside], minlength=len(block.anchors)))])
+    graph = replace(
+        block.graph,
+        full_ptr=pointer.astype(np.int64),
+        full_rows=columns[inside],
+        full_values=None if values is None else values[inside],
+    )
+    return replace(block, graph=graph, fetched=block.fetched + 4 * len(entries))
+
+
+def fetch(parted: Parted, segments: tuple[Handle, ...], numbers: Ints) -> Lists:
+    """The lists of ascending numbers, from wherever their segments are."""
     step = len(segments)
     where = [np.flatnonzero(numbers % step == k) for k in range(step)]
     used = [k for k in range(step) if len(where[k])]
     found = parted.pool.calls(taken, [(segments[k], numbers[where[k]]) for k in used])
     sizes = np.zeros(len(numbers), dtype=np.int64)
     pieces = [parted.pool.get(some) for some in found]
-    for k, (some, _) in zip(used, pieces, strict=True):
+    for k, (some, _, _) in zip(used, pieces, strict=True):
         sizes[where[k]] = some
     starts = np.cumsum(sizes) - sizes
     entries = np.empty(int(sizes.sum()), dtype=np.int32)
-    for k, (some, columns) in zip(used, pieces, strict=True):
-        entries[places(starts[where[k]], some)] = columns
-    return sizes, entries
+    weighted = any(weights is not None for _, _, weights in pieces)
+    values = np.empty(len(entries), dtype=np.float32) if weighted else None
+    for k, (some, columns, weights) in zip(used, pieces, strict=True):
+        to = places(starts[where[k]], some)
+        entries[to] = columns
+        if values is not None and weights is not None:
+            values[to] = weights
+    return Lists(sizes, entries, values)
 
 
-def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block:
+def _block(parted: Parted, targets: Ints, whole: Lists) -> Block:
+    degrees, rows, row_values = whole
     features = np.unique(rows).astype(np.int64)
-    sizes, entries = fetch(parted, parted.lists, features)
+    sizes, entries, list_values = fetch(parted, parted.lists, features)
     there = np.zeros(parted.shape[0], dtype=bool)
     there[entries] = there[targets] = True
     anchors = np.flatnonzero(there)
@@ -91,7 +126,13 @@ def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block
     other = np.ones(n, dtype=bool)
     other[own] = False
     turned = lists * np.int64(p) + np.repeat(np.arange(p), sizes)
-    keys = once([turned[other[lists]], np.repeat(own * p, degrees) + np.searchsorted(features, rows)])
+    others = other[lists]
+    keys = np.concatenate([turned[others], np.repeat(own * p, degrees) + np.searchsorted(features, rows)])
+    if list_values is None or row_values is None:
+        keys.sort()
+    else:
+        order = np.argsort(keys)
+        keys, row_values = keys[order], np.concatenate([list_values[others], row_values])[order]
     rows_ptr = np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * p)
     keys -= np.repeat(np.arange(n, dtype=np.int64) * p, np.diff(rows_ptr))
     graph = Bipartite(
@@ -99,7 +140,11 @@ def _block(parted: Parted, targets: Ints, degrees: Ints, rows: Indexes) -> Block
         rows=keys.astype(np.int32),
         lists_ptr=np.concatenate([[0], np.cumsum(sizes)]),
         lists=lists,
+        row_values=row_values,
+        list_values=list_values,
         capped=parted.capped,
         popularity=None if parted.popularity is None else parted.pool.get(parted.popularity)[features],
+        full_ptr=None if parted.full_rows is None else np.zeros(n + 1, dtype=np.int64),
+        full_rows=None if parted.full_rows is None else np.empty(0, dtype=np.int32),
     )
-    return Block(graph=graph, anchors=anchors, targets=own, fetched=4 * (len(entries) + len(rows)))
+    return Block(graph=graph, anchors=anchors, features=features, targets=own, fetched=4 * (len(entries) + len(rows)))

@@ -150,7 +150,10 @@ def capped_graph(whole: Bipartite, plan: CapPlan, keys: tuple[Keys, Keys] | None
         )
         values = None if whole.row_values is None else whole.row_values[kept]
         out = replace(out, rows_ptr=pointer, rows=whole.rows[kept], row_values=values)
-    return replace(out, capped=True, popularity=whole.lengths)
+    out = replace(out, capped=True, popularity=whole.lengths)
+    if not caps.lists:
+        return out
+    return replace(out, full_ptr=whole.rows_ptr, full_rows=whole.rows, full_values=whole.row_values)
 
 
 def _ids(numbers: Numbers, known: pa.Array) -> Ids:

@@ -1,15 +1,16 @@
 """Stages `user_positives` and `item_positives`: the training users' interactions -> the k best partners of each.
 
-Only training users count, with their whole log: for them every position is training data. Positions of cold items
-are left out. Anchors and partners are indexes; no row = no positive.
+Only training users count, with their whole log, or with the days of it that swing.window_days says, weighing as
+swing.half_life_days says: for them every position is training data. Positions of cold items are left out. Anchors and
+partners are indexes; no row = no positive.
 
 The adjacency is made once for both stages and shared by a node's workers, see `adjacency` and `sharing`. A normalised
 score takes two passes: what all anchors are divided by, then partners.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from trawl.stage import Job, Phase, Shared, Stage, Task, numbered
 from trawl.store import digest_json
 from trawl.swing import adjacency, capping, sharing
 from trawl.swing.adjacency import Side
+from trawl.swing.days import DayNumbers, Window, to_days
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats
 from trawl.swing.mining import Miner
@@ -34,6 +36,7 @@ _CAPS = {  # of each side's lists, and of both
     "user": ("users_per_item", "target_features", "exact_steps", "cap_seed"),
     "item": ("items_per_user", "target_features", "exact_steps", "cap_seed"),
 }
+_DAYS = ("window_days", "half_life_days")
 _SAID = "shuffle"  # folder of what tasks tell of the bytes they fetched
 Flags = npt.NDArray[np.bool_]
 
@@ -75,7 +78,8 @@ class MineTask(Mine):
         targets = self.miner.targets(task.number)
         error = capping.error_of(self.given, self.formula, targets, found, self.top_k, self.own)
         capping.tell(self.inputs, task.name, self.given, targets, self.miner.degrees, found, error)
-        return pa.table(vars(found))
+        factor = 1.0 if self.formula.normalize == "cosine" else self.given.factor
+        return pa.table(vars(found) | {"score": found.score * factor})
 
 
 def formula_of(cfg: Config) -> Formula:
@@ -87,12 +91,19 @@ def share(side: Side, job: Job, pool: Pool) -> Shared:
     inputs, cfg = job.inputs, job.cfg
     shape = (inputs.count("users") + 1, inputs.count("items") + 1)  # index 0 = unknown has no interaction
 
-    def build() -> adjacency.Adjacency:
+    def build() -> tuple[adjacency.Adjacency, float]:
         flags = pool.call(_counted, inputs)
         parts = [(inputs, number, flags, _liked(cfg)) for number in range(len(inputs.parts("log")))]
-        return adjacency.build(pool, _pairs, parts, shape, count=adjacency.partitions(inputs.count("log")))
+        window = _window(pool, parts, cfg)
+        weights = None
+        if window and window.half_life_days:
+            weights = window.weights(np.arange(window.first, window.last + 1, dtype=np.int32))
+        count = adjacency.partitions(inputs.count("log"))
+        found = adjacency.build(pool, _pairs, [(*p, window) for p in parts], shape, count=count, weights=weights)
+        return found, window.factor if window else 1.0
 
-    both = pool.keep(digest_json([inputs.store.where(), dict(inputs.fingerprints), _liked(cfg)]), build)
+    kept = [_liked(cfg), cfg.swing.window_days, cfg.swing.half_life_days]
+    both, factor = pool.keep(digest_json([inputs.store.where(), dict(inputs.fingerprints), *kept]), build)
     given, prepared = capping.give(
         pool,
         both,
@@ -102,7 +113,7 @@ def share(side: Side, job: Job, pool: Pool) -> Shared:
         shuffle=cfg.resources.swing_shuffle,
         block_bytes=cfg.resources.swing_block_mib << 20,
     )
-    return Shared(given, prepared.costs)
+    return Shared(replace(given, factor=factor), prepared.costs)
 
 
 def _liked(cfg: Config) -> bool:
@@ -122,15 +133,45 @@ def _counted(inputs: Inputs) -> tuple[Flags, Flags]:
 
 
 def _pairs(
-    inputs: Inputs, number: int, flags: tuple[Flags, Flags], liked: bool
-) -> Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """The interactions of a part of the log that count."""
-    rows = inputs.part("log", number, ["user", "item", "label"])
+    inputs: Inputs, number: int, flags: tuple[Flags, Flags], liked: bool, window: Window | None
+) -> Iterable[tuple[npt.NDArray[Any], ...]]:
+    """The interactions of a part of the log that count, with a half-life also how many days after the first each is."""
+    user, item, day = _rows(inputs, number, flags, liked, window is not None)
+    if window is None:
+        yield user, item
+        return
+    keep = window.counts(day)
+    yield (user[keep], item[keep], *([day[keep] - window.first] if window.half_life_days else []))
+
+
+def _rows(
+    inputs: Inputs, number: int, flags: tuple[Flags, Flags], liked: bool, dated: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], DayNumbers]:
+    """(users, items, days) of a part of the log, of all days; without days where these are not wanted."""
+    rows = inputs.part("log", number, ["user", "item", "label", *(["time"] if dated else [])])
     user, item = rows.column("user").to_numpy(), rows.column("item").to_numpy()
     keep = flags[0][user] & flags[1][item]
     if liked:
         keep &= rows.column("label").to_numpy(zero_copy_only=False)
-    yield user[keep], item[keep]
+    days = to_days(rows.column("time").combine_chunks(), "s", "log", "time") if dated else np.empty(0, np.int32)
+    return user[keep], item[keep], days[keep] if dated else days
+
+
+def _span(inputs: Inputs, number: int, flags: tuple[Flags, Flags], liked: bool) -> tuple[int, int] | None:
+    """The first and the last day of a part's interactions that count."""
+    days = _rows(inputs, number, flags, liked, True)[2]
+    return (int(days.min()), int(days.max())) if len(days) else None
+
+
+def _window(pool: Pool, parts: Sequence[Sequence[Any]], cfg: Config) -> Window | None:
+    """The days that count, up to the newest of the training users' interactions; None where all count alike."""
+    days, half_life = cfg.swing.window_days, cfg.swing.half_life_days
+    if not (days or half_life):
+        return None
+    spans = [span for span in map(pool.get, pool.calls(_span, parts)) if span is not None]
+    newest, oldest = max((last for _, last in spans), default=0), min((first for first, _ in spans), default=0)
+    whole = Window(last=newest, days=days, half_life_days=half_life)
+    return replace(whole, days=newest - max(whole.first, oldest) + 1)  # no longer than there are interactions
 
 
 def _two_passes(inputs: Inputs, cfg: Config) -> bool:
@@ -175,7 +216,7 @@ def keys(side: Side, cfg: Config) -> tuple[str, ...]:
     if cfg.swing.inverted:
         names.append("inverted")
     fields = type(cfg.swing).model_fields
-    names += [name for name in _CAPS[side] if getattr(cfg.swing, name) != fields[name].default]
+    names += [name for name in (*_CAPS[side], *_DAYS) if getattr(cfg.swing, name) != fields[name].default]
     return tuple(f"swing.{name}" for name in names)
 
 

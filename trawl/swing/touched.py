@@ -22,6 +22,9 @@ have other scores. What a score is divided by is a matter of v, too:
 
 A v that is gone was in the lists of its features, so these have changed: 2. A v that is new: likewise.
 
+Lists that are samples (`sampled`): pair counts are scaled up by how long the lists are in full, and the whole rows of
+leaders are read, of which only the target's features matter. Both are the same while the whole lists of these are.
+
 Edge weights are compared up to one common factor, a power of two: see Window.weights. It changes no order and no
 cosine; unnormalised scores are multiplied with it (`remine`).
 """
@@ -60,6 +63,14 @@ def touched(
         features,
         scale,
     )
+    if old.full_rows is not None or new.full_rows is not None:
+        one, two = before.whole, now.whole
+        changed_lists |= ~_same(
+            (one.lists_ptr, _renumbered(one.lists, anchors, one.n), one.list_values),
+            (two.lists_ptr, two.lists, two.list_values),
+            features,
+            scale,
+        )
     if formula.node_weight != "none":
         there = features >= 0
         changed_lists[there] |= _popularity(old)[features[there]] != _popularity(new)[there]
