@@ -12,9 +12,10 @@ from trawl.connection import connect
 from trawl.errors import AskedWrongly
 from trawl.pool import OnRay
 from trawl.store import Store
-from trawl.swing.distributed import SCHEMA, Options, mine_distributed, parts_in
+from trawl.swing.distributed import Options, mine_distributed, parts_in
 from trawl.swing.front import Request
 from trawl.swing.reading import Columns
+from trawl.swing.tables import SCHEMA
 
 
 def mine_on_cluster(address: str, source: str, out: str, columns: Columns, request: Request) -> dict[str, Any]:
