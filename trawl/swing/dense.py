@@ -13,9 +13,10 @@ import numpy as np
 
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Floats, Indexes, Ints, walked
-from trawl.swing.scoring import Found, node_weights
+from trawl.swing.scoring import Found, node_weights, sums_of
 from trawl.swing.sparse import Sparse
 
+_UNUSED = np.empty(0)
 _SAMPLE = 1024
 _DENSE = 0.5  # entries that a target walks, by anchors: from here on a bound for every anchor costs less than counting
 _SPREAD = 1e6  # of node weights, and alpha: what the bounds' float32 takes without care
@@ -37,31 +38,23 @@ def pays(graph: Bipartite, formula: Formula, limit_bytes: int) -> bool:
 class Dense:
     def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int) -> None:
         from trawl.swing.kernels import dense
+        from trawl.swing.kernels.compiling import readonly
 
         self.graph, self.formula, self.sparse = graph, formula, Sparse(graph, formula, limit_bytes)
         self.largest = isqrt(limit_bytes // 8)  # features of a target: 4 d² <= limit_bytes / 2
         lengths = graph.lengths
-        self.order = np.argsort(lengths, kind="stable")
-        edges = np.cumsum(lengths[self.order])
-        self.block = np.minimum((edges - lengths[self.order]) * dense.BLOCKS // max(1, edges[-1]), dense.BLOCKS - 1)
-        self.g = (1.0 / np.sqrt(lengths[self.order] + 10.0)).astype(np.float32)
-        self.nodes = self.sparse.nodes[self.order]
-        self.seen_ptr = np.concatenate([[0], np.cumsum(np.bincount(graph.lists, minlength=graph.n))])
-        self.seen = np.empty_like(graph.lists)  # the features in whose lists an anchor stands
-        dense.turn(graph.lists_ptr, graph.lists, self.order, self.seen_ptr[:-1].copy(), self.seen)
-        self.common = np.zeros((graph.p, graph.p), dtype=np.int32)
-        dense.count_common(
-            graph.lists_ptr, graph.lists, self.order, self.seen_ptr, self.seen, self.seen_ptr[:-1].copy(), self.common
-        )
-        self.rows = self._renumbered() if graph.capped else self.seen
-
-    def _renumbered(self) -> Indexes:
-        """The rows by new numbers, each ascending."""
-        new = np.empty(self.graph.p, dtype=np.int32)
-        new[self.order] = np.arange(self.graph.p)
-        rows = new[self.graph.rows]
-        owner = np.repeat(np.arange(self.graph.n), self.graph.degrees)
-        return rows[np.lexsort((rows, owner))]
+        order = np.argsort(lengths, kind="stable")
+        edges, starts = np.cumsum(lengths[order]), np.cumsum(lengths[order]) - lengths[order]
+        seen_ptr = np.concatenate([[0], np.cumsum(np.bincount(graph.lists, minlength=graph.n))])
+        seen, common = np.empty_like(graph.lists), np.zeros((graph.p, graph.p), dtype=np.int32)
+        dense.turn(graph.lists_ptr, graph.lists, order, seen_ptr[:-1].copy(), seen)
+        dense.count_common(graph.lists_ptr, graph.lists, order, seen_ptr, seen, seen_ptr[:-1].copy(), common)
+        self.nodes = self.sparse.nodes[order]
+        rows = _renumbered(graph, order) if graph.capped else seen
+        block = np.minimum(starts * dense.BLOCKS // max(1, edges[-1]), dense.BLOCKS - 1)
+        g = (1.0 / np.sqrt(lengths[order] + 10.0)).astype(np.float32)
+        arrays = (graph.rows_ptr, rows, seen_ptr, seen, graph.lists_ptr, graph.lists, order, block, g, common)
+        self.tables = dense.Tables(*(readonly(array) for array in arrays), float(formula.alpha), graph.capped)
 
     def self_scores(self, targets: Ints) -> Floats:
         return self._run(targets, np.empty(0), 0).own
@@ -76,12 +69,16 @@ class Dense:
         degrees = graph.rows_ptr[targets + 1] - graph.rows_ptr[targets]
         slots = np.flatnonzero(degrees <= self.largest)
         if len(slots):
-            dense.search(
-                *(targets[slots], slots, graph.rows_ptr, self.rows, self.seen_ptr, self.seen),
-                *(graph.lists_ptr, graph.lists, self.order, self.block, self.common, self.nodes, self.g),
-                *(graph.capped, int(degrees[slots].max()), self.formula.alpha, float(self.formula.diagonal), scale),
-                *(found.own, found.scores, found.partners, found.shared, found.sizes),
-            )
+            sums = sums_of(self.formula, _UNUSED, self.nodes, scale)
+            dense.search(self.tables, sums, int(degrees[slots].max()), found.best(targets[slots], slots))
         if len(slots) < len(targets):
-            self.sparse.fill(targets, np.flatnonzero(degrees > self.largest), scale, top_k, found)
+            self.sparse.fill(targets, np.flatnonzero(degrees > self.largest), scale, found)
         return found
+
+
+def _renumbered(graph: Bipartite, order: Ints) -> Indexes:
+    """The rows by new numbers, each ascending."""
+    new = np.empty(graph.p, dtype=np.int32)
+    new[order] = np.arange(graph.p)
+    rows = new[graph.rows]
+    return np.asarray(rows[np.lexsort((rows, np.repeat(np.arange(graph.n), graph.degrees)))])

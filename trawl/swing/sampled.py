@@ -6,6 +6,8 @@ item that leaves 41 % of the users their best partner by cosine; scaled counts a
 (tests/bench/swing_caps.py). See `kernels.sampled` for the scaled counts.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,7 +39,8 @@ class Sampled:
     def leaders(self, targets: Ints, scale: Floats, top_k: int) -> Indexes:
         """(m, g) the candidates that `search` would score on whole rows, -1 behind the last."""
         found = self._run(targets, scale, max(LEADERS, 2 * top_k), 0)
-        return np.where(np.arange(found.partners.shape[1]) < found.sizes[:, None], found.partners, np.int32(-1))
+        there = np.arange(found.partners.shape[1]) < found.sizes[:, None]
+        return np.asarray(np.where(there, found.partners, np.int32(-1)), dtype=np.int32)
 
     def of_leaders(self, targets: Ints, scale: Floats, top_k: int, given: Indexes) -> Found:
         """What `search` gives, of leaders that are known."""
@@ -50,14 +53,15 @@ class Sampled:
         degrees = graph.rows_ptr[targets + 1] - graph.rows_ptr[targets]
         width, room = int(degrees.max(initial=1)), int(walked(graph, targets).max(initial=1))
         full_ptr, full_rows, full_values = _full(graph)
-        sampled.search(
+        cells = max(width, min(width * (width + 1) // 2, self.limit_bytes // 12))
+        arrays: tuple[Any, ...] = (
             *(targets, graph.rows_ptr, graph.rows, _values(graph.row_values)),
             *(graph.lists_ptr, graph.lists, _values(graph.list_values), full_ptr, full_rows, full_values),
-            *(width, room, min(room, graph.n) + 1),
-            max(width, min(width * (width + 1) // 2, self.limit_bytes // 12)),
-            *(self.rates, self.whole, self.nodes, formula.alpha, float(formula.diagonal), formula.inverted, scale),
-            *(leaders, given, found.own, found.scores, found.partners, found.shared, found.sizes),
+            *(width, room, min(room, graph.n) + 1, cells, self.rates, self.whole, self.nodes),
+            *(formula.alpha, float(formula.diagonal), formula.inverted, scale, leaders, given),
+            *(found.own, found.scores, found.partners, found.shared, found.sizes),
         )
+        sampled.search(*arrays)
         return found
 
 

@@ -1,12 +1,15 @@
 """What the ways to score have in common: their inputs by formula, and the arrays that they fill."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Floats, Indexes, Ints
+
+if TYPE_CHECKING:
+    from trawl.swing.kernels.records import Best, Sums
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,14 @@ class Found:
         shape = (targets, top_k)
         indexes = (np.zeros(shape, np.int32), np.zeros(shape, np.int32))
         return cls(np.zeros(shape), *indexes, np.zeros(targets, np.int64), np.zeros(targets))
+
+    def best(self, targets: Ints, slots: Ints) -> "Best":
+        """As the kernels take it: these targets, to be written at these rows."""
+        from trawl.swing.kernels.compiling import readonly
+        from trawl.swing.kernels.records import Best
+
+        answer = (self.scores, self.partners, self.shared, self.sizes, self.own)
+        return Best(readonly(targets), readonly(slots), *answer)
 
 
 class Scorer(Protocol):
@@ -51,3 +62,11 @@ def node_weights(graph: Bipartite, formula: Formula) -> Floats:
     if formula.node_weight == "power":
         return np.asarray((formula.node_a + count) ** -formula.node_b)
     return np.ones(graph.p)
+
+
+def sums_of(formula: Formula, weight: Floats, nodes: Floats, scale: Floats) -> "Sums":
+    """The formula's numbers as the kernels take them."""
+    from trawl.swing.kernels.compiling import readonly
+    from trawl.swing.kernels.records import Sums
+
+    return Sums(readonly(weight), readonly(nodes), readonly(scale), float(formula.diagonal), formula.inverted)

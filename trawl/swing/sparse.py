@@ -5,11 +5,16 @@ larger; and by the largest target of the call, 4 bytes (8 with edge weights) for
 28 for each candidate.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Floats, Ints, walked
-from trawl.swing.scoring import Found, node_weights, pair_weights
+from trawl.swing.scoring import Found, node_weights, pair_weights, sums_of
+
+if TYPE_CHECKING:
+    from trawl.swing.kernels.records import Graph
 
 _NO_VALUES = np.empty(0, dtype=np.float32)
 _WORD = 64  # bits
@@ -31,44 +36,32 @@ class Sparse:
 
     def _run(self, targets: Ints, scale: Floats, top_k: int) -> Found:
         found = Found.room(len(targets), top_k)
-        self.fill(targets, np.arange(len(targets)), scale, top_k, found)
+        self.fill(targets, np.arange(len(targets)), scale, found)
         return found
 
-    def fill(self, targets: Ints, slots: Ints, scale: Floats, top_k: int, found: Found) -> None:
+    def fill(self, targets: Ints, slots: Ints, scale: Floats, found: Found) -> None:
         """Work the targets at `slots` and write into `found` there."""
+        from trawl.swing.kernels import lists, masks
+
         some = targets[slots]
         degrees, entries = self.graph.rows_ptr[some + 1] - self.graph.rows_ptr[some], walked(self.graph, some)
         small = degrees <= self.small
-        for kernel, chosen in ((self._masks, small), (self._lists, ~small)):
-            if chosen.any():
-                kernel(some[chosen], slots[chosen], degrees[chosen], entries[chosen], scale, top_k, found)
+        graph, sums = self._graph(), sums_of(self.formula, self.weight, self.nodes, scale)
+        if small.any():
+            room = min(int(entries[small].max()), self.graph.n) + 1
+            masks.search(graph, sums, room, found.best(some[small], slots[small]))
+        if not small.all():
+            width, room = int(degrees[~small].max()), int(entries[~small].max())
+            cells = max(width, min(width * (width + 1) // 2, self.limit_bytes // 4))
+            size = (width, min(room, self.graph.n), room, cells)
+            lists.search(graph, sums, size, found.best(some[~small], slots[~small]))
 
-    def _masks(
-        self, targets: Ints, slots: Ints, degrees: Ints, entries: Ints, scale: Floats, top_k: int, found: Found
-    ) -> None:
-        from trawl.swing.kernels import masks
-
-        graph = self.graph
-        masks.search(
-            *(targets, slots, graph.rows_ptr, graph.rows, graph.lists_ptr, graph.lists),
-            min(int(entries.max()), graph.n) + 1,
-            *(self.weight, self.nodes, float(self.formula.diagonal), self.formula.inverted, scale, found.own),
-            *(found.scores, found.partners, found.shared, found.sizes),
-        )
-
-    def _lists(
-        self, targets: Ints, slots: Ints, degrees: Ints, entries: Ints, scale: Floats, top_k: int, found: Found
-    ) -> None:
-        from trawl.swing.kernels import lists
+    def _graph(self) -> "Graph":
+        from trawl.swing.kernels.compiling import readonly
+        from trawl.swing.kernels.records import Graph
 
         graph = self.graph
         row_values = _NO_VALUES if graph.row_values is None else graph.row_values
         list_values = _NO_VALUES if graph.list_values is None else graph.list_values
-        width, room = int(degrees.max()), int(entries.max())
-        lists.search(
-            *(targets, slots, graph.rows_ptr, graph.rows, row_values, graph.lists_ptr, graph.lists, list_values),
-            *(width, room, min(room, graph.n)),
-            max(width, min(width * (width + 1) // 2, self.limit_bytes // 4)),
-            *(self.weight, self.nodes, float(self.formula.diagonal), self.formula.inverted, scale, found.own),
-            *(found.scores, found.partners, found.shared, found.sizes),
-        )
+        fields = (graph.rows_ptr, graph.rows, row_values, graph.lists_ptr, graph.lists, list_values)
+        return Graph(*(readonly(array) for array in fields))

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic  # type: ignore[import-untyped, unused-ignore]
 
 F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D", bound=np.generic)
 Array = Any  # a NumPy array inside a kernel; its type stands in the signature
 
 _HERE = Path(__file__).parent
@@ -30,6 +33,18 @@ def array(kind: Any, dimensions: int = 1) -> Any:
     return types.Array(kind, dimensions, "C", readonly=True)
 
 
+def record(kind: type, *fields: Any) -> Any:
+    """The type of a NamedTuple whose fields, by their types, are arrays and numbers."""
+    return types.NamedTuple(fields, kind)
+
+
+def readonly(values: npt.NDArray[D]) -> npt.NDArray[D]:
+    """A view of the type that `array` means: a record's fields are not converted."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
     """Compile for one signature, without the interpreter's lock. fast: sums may be taken in another order."""
     math = {"reassoc", "contract", "nsz", "arcp"} if fast else False
@@ -38,19 +53,15 @@ def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": math}
         folder = code_folder()
         if folder is None:
-            return _typed(numba.njit(signature, **options)(function))
-        with _code_in(folder):
-            return _typed(numba.njit(signature, cache=True, **options)(function))
+            return cast(F, numba.njit(signature, **options)(function))
+        with code_in(folder):
+            return cast(F, numba.njit(signature, cache=True, **options)(function))
 
     return compile_
 
 
-def _typed(function: Any) -> Any:
-    return function
-
-
 @contextmanager
-def _code_in(folder: Path) -> Iterator[None]:
+def code_in(folder: Path) -> Iterator[None]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:

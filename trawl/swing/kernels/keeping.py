@@ -2,7 +2,8 @@
 
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
-from trawl.swing.kernels.compiling import Array, kernel
+from trawl.swing.kernels.compiling import kernel
+from trawl.swing.kernels.records import BEST, Best
 
 _SPLIT = 8193.0  # 2^13 + 1: Veltkamp's splitting, which leaves 53 - 13 = 40 bits
 
@@ -14,19 +15,23 @@ def rounded(score: float) -> float:
     return high - (high - score)
 
 
-@kernel(t.int64(t.int64, t.float64, t.int64, t.int64, t.float64[::1], t.int32[::1], t.int32[::1]))
-def keep(size: int, score: float, who: int, common: int, scores: Array, partners: Array, shared: Array) -> int:
-    """Put a candidate where it belongs among the `size` best of at most len(scores); the new size. Score is rounded."""
-    if score <= 0.0:
-        return size
-    top_k = len(scores)
+@kernel(t.float64(t.int64, t.float64, t.int64, t.int64, BEST))
+def keep(slot: int, score: float, who: int, common: int, best: Best) -> float:
+    """Put a candidate with a score that is rounded and above 0 where it belongs, if it does.
+
+    Returns what the next must reach: the worst score kept, or 0 while there is room.
+    """
+    size, top_k = best.sizes[slot], best.scores.shape[1]
+    scores, partners, shared = best.scores[slot], best.partners[slot], best.shared[slot]
     at = size
     if size == top_k:
         at = size - 1
         if score < scores[at] or (score == scores[at] and who > partners[at]):
-            return size
+            return float(scores[at])
     while at > 0 and (scores[at - 1] < score or (scores[at - 1] == score and partners[at - 1] > who)):
         scores[at], partners[at], shared[at] = scores[at - 1], partners[at - 1], shared[at - 1]
         at -= 1
     scores[at], partners[at], shared[at] = score, who, common
-    return min(size + 1, top_k)
+    if size < top_k:
+        best.sizes[slot] = size + 1
+    return float(scores[top_k - 1]) if size + 1 >= top_k else 0.0

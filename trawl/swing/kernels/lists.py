@@ -3,81 +3,132 @@
 As in `masks` the anchors are gone through in tiles. The target's table of pair counts is a packed lower triangle; where
 it would be larger than allowed, it is made and used in blocks of rows, which changes no sum.
 
-Memory of one call: `room` entries of 4 bytes (8 with edge weights), 28 bytes a candidate, and the table.
+Memory of one call: 4 bytes (8 with edge weights) for each walked entry, 28 for each candidate, and the table.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
-from trawl.swing.kernels.compiling import Array, array, kernel
+from trawl.swing.kernels.compiling import Array, array, kernel, record
 from trawl.swing.kernels.keeping import keep, rounded
+from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
 TILE = 1 << 14
 _ONE = np.uint64(1)
 
 
-@kernel(
-    t.int64(
-        array(t.int32), array(t.int64), array(t.int32), array(t.float32), t.int64[:, ::1], t.int32[::1], t.int32[::1],
-        t.int32[::1], t.int64[::1], t.int32[::1], t.float32[::1],
-    )
-)  # fmt: skip
-def gather(
-    features: Array, lists_ptr: Array, lists: Array, values: Array, cursor: Array, heads: Array, touched: Array,
-    candidates: Array, starts: Array, held: Array, held_values: Array,
-) -> int:  # fmt: skip
-    """held[starts[c] : starts[c + 1]]: the numbers of the features of candidate c, ascending. How many candidates.
+class Held(NamedTuple):
+    """held[starts[c] : starts[c + 1]]: the numbers of the features of candidate c among the target's, ascending.
 
-    heads: a tile of zeros, and again when done. values: of the lists' edges, or empty: then held_values is not written.
+    values: edge weights in the same order, or empty. done: how far each candidate's are worked; totals: its sum so far.
     """
-    d, weighted, last = len(features), len(values) > 0, np.int64(-1)
+
+    starts: Array
+    held: Array
+    values: Array
+    done: Array
+    totals: Array
+
+
+class Desk(NamedTuple):
+    """Working memory of a target."""
+
+    candidates: Array
+    heads: Array  # of a tile, 0 between the tiles
+    touched: Array
+    cursor: Array  # (2, d) where each list is, and where it was when the tile began
+    node: Array  # by feature of the target: node weight x edge weight
+    counts: Array  # the rows of the table that are worked
+
+
+HELD = record(Held, t.int64[::1], t.int32[::1], t.float32[::1], t.int64[::1], t.float64[::1])
+DESK = record(Desk, t.int32[::1], t.int32[::1], t.int32[::1], t.int64[:, ::1], t.float64[::1], t.int32[::1])
+RANGE = t.UniTuple(t.int64, 2)
+
+
+@kernel(HELD(t.int64, t.int64, t.boolean))
+def room_for(candidates: int, entries: int, weighted: bool) -> Held:
+    return Held(
+        np.zeros(candidates + 1, np.int64),
+        np.empty(entries, np.int32),
+        np.empty(entries if weighted else 0, np.float32),
+        np.empty(candidates, np.int64),
+        np.empty(candidates, np.float64),
+    )
+
+
+@kernel(DESK(t.int64, t.int64, t.int64))
+def desk_for(candidates: int, width: int, cells: int) -> Desk:
+    return Desk(
+        np.empty(candidates, np.int32),
+        np.zeros(TILE, np.int32),
+        np.empty(TILE + 1, np.int32),
+        np.empty((2, width), np.int64),
+        np.empty(width, np.float64),
+        np.empty(cells, np.int32),
+    )
+
+
+@kernel(t.int64(t.int64, array(t.int32), GRAPH, DESK))
+def sweep(low: int, features: Array, graph: Graph, desk: Desk) -> Any:
+    """heads: how many of the features each anchor of the tile has; how many anchors were touched."""
+    high, count = low + TILE, np.uint64(0)
+    lists, heads, touched = graph.lists, desk.heads, desk.touched
+    for i in range(len(features)):
+        edge, end = np.uint64(desk.cursor[0, i]), np.uint64(graph.lists_ptr[features[i] + 1])
+        desk.cursor[1, i] = edge
+        while edge < end:
+            anchor = lists[edge]
+            if anchor >= high:
+                break
+            v = np.uint64(anchor - low)
+            touched[count] = v
+            count += np.uint64(heads[v] == 0)
+            heads[v] += 1
+            edge += _ONE
+        desk.cursor[0, i] = edge
+    return np.int64(count)
+
+
+@kernel(t.int64(array(t.int32), GRAPH, DESK, HELD))
+def gather(features: Array, graph: Graph, desk: Desk, room: Held) -> Any:
+    """Fills room.starts, held and values; how many candidates."""
+    d, weighted, last = len(features), len(graph.list_values) > 0, np.int64(-1)
     for i in range(d):
-        begin, end = lists_ptr[features[i]], lists_ptr[features[i] + 1]
-        cursor[0, i] = begin
+        begin, end = graph.lists_ptr[features[i]], graph.lists_ptr[features[i] + 1]
+        desk.cursor[0, i] = begin
         if end > begin:
-            last = max(last, np.int64(lists[end - 1]))
+            last = max(last, np.int64(graph.lists[end - 1]))
     found, filled, low = np.int64(0), np.int64(0), np.int64(0)
     while low <= last:
-        high, count = low + TILE, np.uint64(0)
-        for i in range(d):
-            edge, end = np.uint64(cursor[0, i]), np.uint64(lists_ptr[features[i] + 1])
-            cursor[1, i] = edge
-            while edge < end:
-                anchor = lists[edge]
-                if anchor >= high:
-                    break
-                v = np.uint64(anchor - low)
-                touched[count] = v
-                count += np.uint64(heads[v] == 0)
-                heads[v] += 1
-                edge += _ONE
-            cursor[0, i] = edge
-        first = filled
-        for c in range(np.int64(count)):
-            v = np.uint64(touched[np.uint64(c)])
-            candidates[found], starts[found] = np.int64(v) + low, filled
+        count, first = sweep(low, features, graph, desk), filled
+        for c in range(count):
+            v = np.uint64(desk.touched[np.uint64(c)])
+            desk.candidates[found], room.starts[found] = np.int64(v) + low, filled
             found += 1
-            held_here = np.int64(heads[v])
-            heads[v] = filled - first  # from here on the place of its next feature, counted from the tile's first
-            filled += held_here
+            here = np.int64(desk.heads[v])
+            desk.heads[v] = filled - first  # now the place of its next feature, counted from the tile's first
+            filled += here
         for i in range(d):
-            for edge in range(np.uint64(cursor[1, i]), np.uint64(cursor[0, i])):
-                v = np.uint64(np.int64(lists[edge]) - low)
-                place = np.uint64(first + heads[v])
-                held[place] = i
+            for edge in range(np.uint64(desk.cursor[1, i]), np.uint64(desk.cursor[0, i])):
+                v = np.uint64(np.int64(graph.lists[edge]) - low)
+                place = np.uint64(first + desk.heads[v])
+                room.held[place] = i
                 if weighted:
-                    held_values[place] = values[edge]
-                heads[v] += 1
-        for c in range(np.int64(count)):
-            heads[np.uint64(touched[np.uint64(c)])] = 0
-        low = high
-    starts[found] = filled
+                    room.values[place] = graph.list_values[edge]
+                desk.heads[v] += 1
+        for c in range(count):
+            desk.heads[np.uint64(desk.touched[np.uint64(c)])] = 0
+        low += TILE
+    room.starts[found] = filled
     return found
 
 
 @kernel(t.int64(t.int64, t.int64, t.int64))
 def block_end(start: int, d: int, cells: int) -> int:
-    """The last row + 1 of the block that starts at row `start`: its rows of the triangle fit `cells`; one row always."""
+    """Row after the last of the block that starts at row `start`: as many of the d rows as `cells` hold, at least one."""
     stop, used = start + 1, 2 * start + 3
     while stop < d and used <= cells:
         stop += 1
@@ -85,53 +136,38 @@ def block_end(start: int, d: int, cells: int) -> int:
     return stop
 
 
-@kernel(
-    t.void(
-        t.int64, t.int64, t.int64, t.int64, t.int64, array(t.int32), array(t.int64), t.int32[::1], t.int64[::1],
-        t.int32[::1], t.int64[::1], t.int32[::1],
-    )
-)  # fmt: skip
+@kernel(t.void(t.int64, RANGE, t.int64, array(t.int32), GRAPH, DESK, HELD))
 def count_pairs(
-    target: int, begin: int, end: int, found: int, d: int, features: Array, lists_ptr: Array, candidates: Array,
-    starts: Array, held: Array, done: Array, counts: Array,
-) -> None:  # fmt: skip
-    """Rows begin..end of the target's pair counts; the target itself is counted once everywhere."""
+    target: int, block: tuple[int, int], found: int, features: Array, graph: Graph, desk: Desk, room: Held
+) -> None:
+    """The block's rows of the target's pair counts; the target itself is counted once everywhere."""
+    (begin, end), counts, held = block, desk.counts, room.held
     offset = begin * (begin + 1) // 2
     counts[: end * (end + 1) // 2 - offset] = 1
     for i in range(begin, end):
-        counts[i * (i + 1) // 2 + i - offset] += lists_ptr[features[i] + 1] - lists_ptr[features[i]]
+        counts[i * (i + 1) // 2 + i - offset] += graph.lists_ptr[features[i] + 1] - graph.lists_ptr[features[i]]
     for c in range(found):
-        first, stop = np.uint64(starts[c]), np.uint64(starts[c + 1])
-        at = np.uint64(done[c])
-        if candidates[c] == target:
-            while at < stop and held[at] < end:
-                i = np.int64(held[at])
-                counts[i * (i + 1) // 2 + i - offset] -= 1
-                at += _ONE
-            continue
+        first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
         while at < stop and held[at] < end:
             i = np.int64(held[at])
             base = i * (i + 1) // 2 - offset
-            for b in range(first, at):
-                counts[np.uint64(base + held[b])] += 1
+            if desk.candidates[c] == target:
+                counts[base + i] -= 1
+            else:
+                for b in range(first, at):
+                    counts[np.uint64(base + held[b])] += 1
             at += _ONE
 
 
-@kernel(
-    t.void(
-        t.int64, t.int64, t.int64, t.int64[::1], t.int32[::1], t.float32[::1], t.boolean, t.int64[::1], t.int32[::1],
-        array(t.float64), t.float64[::1], t.float64, t.float64[::1],
-    )
-)  # fmt: skip
-def add_scores(
-    begin: int, end: int, found: int, starts: Array, held: Array, held_values: Array, weighted: bool, done: Array,
-    counts: Array, weight: Array, node: Array, diagonal: float, totals: Array,
-) -> None:  # fmt: skip
-    """Adds what rows begin..end of the table give to each candidate's double sum, in the order of its features."""
-    offset = begin * (begin + 1) // 2
+@kernel(t.void(RANGE, t.int64, SUMS, DESK, HELD))
+def add_scores(block: tuple[int, int], found: int, sums: Sums, desk: Desk, room: Held) -> None:
+    """Adds what the block's rows give to each candidate's double sum, in the order of its features."""
+    begin, end = block
+    weight, node, counts, held, values = sums.weight, desk.node, desk.counts, room.held, room.values
+    offset, weighted = begin * (begin + 1) // 2, len(values) > 0
     for c in range(found):
-        first, stop, at = np.uint64(starts[c]), np.uint64(starts[c + 1]), np.uint64(done[c])
-        out = totals[c]
+        first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
+        out = room.totals[c]
         while at < stop and held[at] < end:
             i = np.int64(held[at])
             base = i * (i + 1) // 2 - offset
@@ -140,89 +176,74 @@ def add_scores(
             if weighted:
                 for b in range(first, at):
                     j = np.uint64(held[b])
-                    term = node[j] * held_values[b] * weight[np.uint64(counts[np.uint64(base + held[b])])]
-                    inner, other = other, inner + term
+                    inner, other = (
+                        other,
+                        inner + node[j] * values[b] * weight[np.uint64(counts[np.uint64(base + held[b])])],
+                    )
             else:
                 for b in range(first, at):
                     j = np.uint64(held[b])
                     inner, other = other, inner + node[j] * weight[np.uint64(counts[np.uint64(base + held[b])])]
-            mine = node[i] * held_values[at] if weighted else node[i]
-            out += mine * (2.0 * (inner + other) + diagonal * mine * weight[counts[base + i]])
+            mine = node[i] * values[at] if weighted else node[i]
+            out += mine * (2.0 * (inner + other) + sums.diagonal * mine * weight[counts[base + i]])
             at += _ONE
-        totals[c], done[c] = out, at
+        room.totals[c], room.done[c] = out, at
 
 
-@kernel(
-    t.void(
-        array(t.int64), array(t.int64), array(t.int64), array(t.int32), array(t.float32), array(t.int64),
-        array(t.int32), array(t.float32), t.int64, t.int64, t.int64, t.int64, array(t.float64), array(t.float64),
-        t.float64, t.boolean, array(t.float64), t.float64[::1], t.float64[:, ::1], t.int32[:, ::1], t.int32[:, ::1],
-        t.int64[::1],
-    )
-)  # fmt: skip
-def search(
-    targets: Array, slots: Array, rows_ptr: Array, rows: Array, row_values: Array, lists_ptr: Array, lists: Array,
-    list_values: Array, width: int, room: int, most: int, cells: int, weight: Array, nodes: Array, diagonal: float,
-    inverted: bool, scale: Array, own_scores: Array, scores: Array, partners: Array, shared: Array, sizes: Array,
-) -> None:  # fmt: skip
-    """As `masks.search`. width, room, most: the most features, walked entries and candidates that a target here has.
-
-    cells: the table's counts at once.
-    """
-    weighted, top_k = len(list_values) > 0, scores.shape[1]
-    cursor, heads = np.empty((2, width), dtype=np.int64), np.zeros(TILE, dtype=np.int32)
-    touched, candidates = np.empty(TILE + 1, dtype=np.int32), np.empty(most, dtype=np.int32)
-    starts, held = np.empty(most + 1, dtype=np.int64), np.empty(room, dtype=np.int32)
-    held_values = np.empty(room if weighted else 0, dtype=np.float32)
-    done, totals, node = np.empty(most, dtype=np.int64), np.empty(most), np.empty(width)
-    all_starts, all_held = np.array([0, width], dtype=np.int64), np.arange(width).astype(np.int32)
-    own_values = np.empty(width if weighted else 0, dtype=np.float32)
-    own_done, own_total = np.empty(1, dtype=np.int64), np.empty(1)
-    counts = np.empty(cells, dtype=np.int32)
-    for n in range(len(targets)):
-        u, slot = targets[n], slots[n]
-        begin = rows_ptr[u]
-        d = rows_ptr[u + 1] - begin
-        features = rows[begin : begin + d]
-        found = gather(
-            features, lists_ptr, lists, list_values, cursor, heads, touched, candidates, starts, held, held_values
-        )
-        for i in range(d):
-            node[i] = nodes[features[i]]
+@kernel(t.void(t.int64, t.int64, GRAPH, SUMS, DESK, HELD, t.boolean))
+def score(target: int, found: int, graph: Graph, sums: Sums, desk: Desk, room: Held, only_self: bool) -> None:
+    """room.totals of all candidates, or of the target as the only one."""
+    begin = graph.rows_ptr[target]
+    features = graph.rows[begin : graph.rows_ptr[target + 1]]
+    d, weighted = len(features), len(room.values) > 0
+    itself = room_for(1, d if only_self else 0, weighted)
+    for i in range(d):
+        desk.node[i] = sums.nodes[features[i]]
+        if weighted:
+            desk.node[i] *= graph.row_values[begin + i]
+        if only_self:
+            itself.held[i] = i
             if weighted:
-                own_values[i] = row_values[begin + i]
-                node[i] *= own_values[i]
-        totals[:found], own_total[0], own_done[0], all_starts[1] = 0.0, 0.0, 0, d
-        done[:found] = starts[:found]
-        start = 0
-        while start < d:
-            stop = block_end(start, d, cells)
-            count_pairs(u, start, stop, found, d, features, lists_ptr, candidates, starts, held, done, counts)
-            if top_k == 0:
-                add_scores(
-                    start, stop, 1, all_starts, all_held, own_values, weighted, own_done, counts, weight, node,
-                    diagonal, own_total,
-                )  # fmt: skip
-                for c in range(found):
-                    while done[c] < starts[c + 1] and held[done[c]] < stop:
-                        done[c] += 1
-            else:
-                add_scores(
-                    start, stop, found, starts, held, held_values, weighted, done, counts, weight, node, diagonal,
-                    totals,
-                )  # fmt: skip
-            start = stop
-        if top_k == 0:
-            own_scores[slot] = 1.0 / own_total[0] if inverted and own_total[0] > 0 else own_total[0]
+                itself.values[i] = graph.row_values[begin + i]
+    itself.starts[1], itself.done[0], itself.totals[0] = len(itself.held), 0, 0.0
+    room.totals[:found] = 0.0
+    room.done[:found] = room.starts[:found]
+    start = 0
+    while start < d:
+        stop = block_end(start, d, len(desk.counts))
+        count_pairs(target, (start, stop), found, features, graph, desk, room)
+        if only_self:
+            add_scores((start, stop), 1, sums, desk, itself)
+            for c in range(found):
+                while room.done[c] < room.starts[c + 1] and room.held[room.done[c]] < stop:
+                    room.done[c] += 1
+        else:
+            add_scores((start, stop), found, sums, desk, room)
+        start = stop
+    if only_self:
+        room.totals[0] = itself.totals[0]
+
+
+@kernel(t.void(GRAPH, SUMS, t.UniTuple(t.int64, 4), BEST))
+def search(graph: Graph, sums: Sums, size: tuple[int, int, int, int], best: Best) -> None:
+    """The best partners of each target, or its self score.
+
+    size: the most features, candidates and walked entries that a target here has, and the table's counts at once.
+    """
+    width, most, entries, cells = size
+    only_self, scale = best.scores.shape[1] == 0, sums.scale
+    room, desk = room_for(most, entries, len(graph.list_values) > 0), desk_for(most, width, cells)
+    for m in range(len(best.targets)):
+        u, slot = best.targets[m], best.slots[m]
+        found = gather(graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]], graph, desk, room)
+        score(u, found, graph, sums, desk, room, only_self)
+        if only_self:
+            own = room.totals[0]
+            best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             continue
-        size, need = 0, 0.0
+        need = 0.0
         for c in range(found):
-            score = totals[c]
-            if inverted and score > 0:
-                score = 1.0 / score
-            score = rounded(score * scale[u] * scale[candidates[c]])
-            if score >= need and candidates[c] != u:
-                o = starts[c + 1] - starts[c]
-                size = keep(size, score, candidates[c], o, scores[slot], partners[slot], shared[slot])
-                need = scores[slot, top_k - 1] if size == top_k else 0.0
-        sizes[slot] = size
+            v, value = desk.candidates[c], room.totals[c]
+            value = rounded((1.0 / value if sums.inverted and value > 0 else value) * scale[u] * scale[v])
+            if value >= need and value > 0 and v != u:
+                need = keep(slot, value, v, room.starts[c + 1] - room.starts[c], best)

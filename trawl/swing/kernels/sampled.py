@@ -16,6 +16,8 @@ from trawl.swing.kernels.compiling import Array, array, kernel
 from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.lists import TILE, block_end, count_pairs, gather
 
+_LONG = 16  # times the target's features: a longer row is searched for each of them
+
 
 @kernel(
     t.void(
@@ -71,22 +73,63 @@ def add(
         done[c] = at
 
 
-@kernel(t.int64(array(t.int32), array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1]))
-def overlap(features: Array, row: Array, values: Array, at: int, held: Array, held_values: Array) -> int:
-    """Writes from `at` on the numbers of the target's features that a row has, ascending; where they end."""
-    d, e = len(features), len(row)
-    i, j = 0, 0
-    while i < d and j < e:
-        if features[i] == row[j]:
+@kernel(
+    t.int64(array(t.int32), t.int32[::1], array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1])
+)
+def overlap(
+    features: Array, place: Array, row: Array, values: Array, at: int, held: Array, held_values: Array
+) -> int:
+    """Writes from `at` on the numbers of the target's features that a row has, ascending; where they end.
+
+    place (p,): a feature's number + 1, 0 for those that the target has not.
+    """
+    if len(row) < _LONG * len(features):
+        for j in range(len(row)):
+            number = place[row[j]]
+            if number > 0:
+                held[at] = number - 1
+                if len(values):
+                    held_values[at] = values[j]
+                at += 1
+        return at
+    low = np.int64(0)
+    for i in range(len(features)):
+        high = np.int64(len(row))
+        while low < high:
+            middle = (low + high) >> 1
+            if row[middle] < features[i]:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(row) and row[low] == features[i]:
             held[at] = i
             if len(values):
-                held_values[at] = values[j]
-            at, i, j = at + 1, i + 1, j + 1
-        elif features[i] < row[j]:
-            i = i + 1 if d < 8 * e else i + max(1, np.searchsorted(features[i:], row[j]))
-        else:
-            j = j + 1 if e < 8 * d else j + max(1, np.searchsorted(row[j:], features[i]))
+                held_values[at] = values[low]
+            at += 1
     return at
+
+
+@kernel(
+    t.int64(
+        t.int64, t.int64, t.float64[::1], t.int32[::1], t.int64[::1], t.boolean, array(t.float64), t.float64[::1],
+        t.int32[::1], t.int32[::1],
+    )
+)  # fmt: skip
+def rank(
+    target: int, count: int, totals: Array, candidates: Array, starts: Array, inverted: bool, scale: Array,
+    scores: Array, partners: Array, shared: Array,
+) -> int:  # fmt: skip
+    """The best of `count` candidates but the target, as many as there is room for; how many."""
+    size, most, need = 0, len(scores), 0.0
+    for c in range(count):
+        score = totals[c]
+        if inverted and score > 0:
+            score = 1.0 / score
+        score = rounded(score * scale[target] * scale[candidates[c]])
+        if score >= need and candidates[c] != target:
+            size = keep(size, score, candidates[c], starts[c + 1] - starts[c], scores, partners, shared)
+            need = scores[most - 1] if size == most else 0.0
+    return size
 
 
 @kernel(
@@ -118,8 +161,9 @@ def search(
     counts, table = np.empty(cells, dtype=np.int32), np.empty(cells)
     few = max(1, leaders, given.shape[1])
     lead, lead_scores = np.empty(few, dtype=np.int32), np.empty(few)
-    unused, lead_starts, lead_done = np.empty(few, dtype=np.int32), np.empty(few + 1, dtype=np.int64), np.empty(few, dtype=np.int64)
-    lead_held = np.empty(few * width, dtype=np.int32)
+    lead_starts, lead_done = np.empty(few + 1, dtype=np.int64), np.empty(few, dtype=np.int64)
+    unused, lead_held = np.empty(few, dtype=np.int32), np.empty(few * width, dtype=np.int32)
+    place = np.zeros(len(nodes), dtype=np.int32)
     lead_values, lead_totals = np.empty(few * width if weighted else 0, dtype=np.float32), np.empty(few)
     for n in range(len(targets)):
         u, begin = targets[n], rows_ptr[targets[n]]
@@ -130,6 +174,7 @@ def search(
         )
         for i in range(d):
             node[i] = nodes[features[i]] * (row_values[begin + i] if weighted else 1.0)
+            place[features[i]] = i + 1
         # Steps: 0 candidates by their lists, 1 leaders by their rows. A self score is a leader of its own row.
         first = 1 if top_k == 0 or given.shape[1] > 0 else 0
         last = 1 if top_k == 0 or leaders > 0 or given.shape[1] > 0 else 0
@@ -154,7 +199,7 @@ def search(
                         a, b = full_ptr[lead[c]], full_ptr[lead[c] + 1]
                         values = full_values[a:b] if weighted else full_values
                         lead_starts[c + 1] = overlap(
-                            features, full_rows[a:b], values, lead_starts[c], lead_held, lead_values
+                            features, place, full_rows[a:b], values, lead_starts[c], lead_held, lead_values
                         )
                 lead_totals[:chosen], lead_done[:chosen] = 0.0, lead_starts[:chosen]
             else:
@@ -170,40 +215,28 @@ def search(
                 if step == 0:
                     add(start, stop, found, starts, held, held_values, weighted, done, table, totals)
                 else:
-                    add(start, stop, chosen, lead_starts, lead_held, lead_values, weighted, lead_done, table, lead_totals)
+                    add(
+                        start, stop, chosen, lead_starts, lead_held, lead_values, weighted, lead_done, table,
+                        lead_totals,
+                    )  # fmt: skip
                     for c in range(found if stop < d else 0):
                         while done[c] < starts[c + 1] and held[done[c]] < stop:
                             done[c] += 1
                 start = stop
-            if step == 0:
-                if last == 0:
-                    size = 0
-                    for c in range(found):
-                        score = totals[c]
-                        if inverted and score > 0:
-                            score = 1.0 / score
-                        if candidates[c] != u:
-                            o = starts[c + 1] - starts[c]
-                            score = rounded(score * scale[u] * scale[candidates[c]])
-                            size = keep(size, score, candidates[c], o, scores[n], partners[n], shared[n])
-                    sizes[n] = size
-                else:
-                    for c in range(found):
-                        score = totals[c]
-                        if inverted and score > 0:
-                            score = 1.0 / score
-                        if candidates[c] != u:
-                            score = rounded(score * scale[u] * scale[candidates[c]])
-                            chosen = keep(chosen, score, candidates[c], 0, lead_scores[:leaders], lead[:leaders], unused[:leaders])
+            if step == 0 and last == 0:
+                sizes[n] = rank(
+                    u, found, totals, candidates, starts, inverted, scale, scores[n], partners[n], shared[n]
+                )
+            elif step == 0:
+                chosen = rank(
+                    u, found, totals, candidates, starts, inverted, scale, lead_scores[:leaders], lead[:leaders],
+                    unused[:leaders],
+                )  # fmt: skip
             elif own:
                 own_scores[n] = 1.0 / lead_totals[0] if inverted and lead_totals[0] > 0 else lead_totals[0]
             else:
-                size = 0
-                for c in range(chosen):
-                    score = lead_totals[c]
-                    if inverted and score > 0:
-                        score = 1.0 / score
-                    score = rounded(score * scale[u] * scale[lead[c]])
-                    o = lead_starts[c + 1] - lead_starts[c]
-                    size = keep(size, score, lead[c], o, scores[n], partners[n], shared[n])
-                sizes[n] = size
+                sizes[n] = rank(
+                    u, chosen, lead_totals, lead, lead_starts, inverted, scale, scores[n], partners[n], shared[n]
+                )
+        for i in range(d):
+            place[features[i]] = 0
