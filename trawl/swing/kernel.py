@@ -116,4 +116,4 @@ class Swing:
 
 
 def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:
-    return np.concatenate([np.empty(0, kind), *pieces]).astype(kind)
+    return np.asarray(np.concatenate([np.empty(0, kind), *pieces]).astype(kind))
