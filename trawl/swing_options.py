@@ -1,6 +1,5 @@
 """The arguments of `trawl swing`. Part of the command line."""
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from typing import Any
 
@@ -18,7 +17,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=10)
     workers = "threads, or with --ray tasks at a time; they change no result"
     parser.add_argument("--workers", type=int, default=1, metavar="N", help=workers)
-    ray = "mine by Ray tasks, for what one process cannot hold: --out is a folder of parts (default ADDRESS: the job's)"
+    ray = "mine by Ray tasks, for what one process cannot hold: --out may be a folder (default ADDRESS: the job's)"
     parser.add_argument("--ray", nargs="?", const="", default=None, metavar="ADDRESS", help=ray)
     _add_formula(parser)
     _add_days(parser)
@@ -103,21 +102,12 @@ def asked(args: Namespace) -> tuple[Any, Any]:
 
 def on_ray(args: Namespace) -> dict[str, Any]:
     """The report of mining by Ray tasks, on the cluster of args.ray or one of this machine. Raises AskedWrongly."""
-    from trawl.config import Config
-    from trawl.connection import connect
     from trawl.errors import AskedWrongly
-    from trawl.pool import OnRay
-    from trawl.swing.distributed import Options, mine_distributed
+    from trawl.swing.clustered import mine_on_cluster
 
     columns, request = asked(args)
     if columns.time or request.days or request.base:
         raise AskedWrongly("--ray mines all days: leave out the arguments about days, or --ray")
     if args.workers < 1:
         raise AskedWrongly(f"--workers {args.workers}: must be at least 1")
-    options = Options(side=request.side, formula=request.formula, top_k=request.top_k, caps=request.caps)
-    try:
-        connect(Config().override(f"resources.ray_address={json.dumps(args.ray)}"))
-    except ModuleNotFoundError as error:
-        raise AskedWrongly(f"--ray needs {error.name}: install trawl with the extra core, or leave it out") from None
-    report = mine_distributed(OnRay(args.workers), args.interactions, columns, options, args.out)
-    return {**report, "read": report["interactions"], "out": args.out, "top_k": request.top_k}
+    return mine_on_cluster(args.ray, args.interactions, args.out, columns, request)

@@ -1,5 +1,6 @@
 """SWING on a real cluster: the tables of one process, workers that die, the graph in the object store."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,16 +136,19 @@ def test_a_folder_is_mined_as_in_one_process(tmp_path: Path) -> None:
     assert reports[0] == reports[1]
 
 
-def test_the_command_line_mines_by_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    users, items = draw()
-    pq.write_table(pa.table({"who": users, "what": items}), tmp_path / "log.parquet")
-    words = ["swing", "--interactions", str(tmp_path / "log.parquet"), "--user-column", "who", "--item-column", "what"]
-    words += ["--side", "item", "--top-k", "4"]
-    assert cli.main([*words, "--out", str(tmp_path / "one.parquet"), "--json"]) == 0
-    assert cli.main([*words, "--out", str(tmp_path / "many"), "--ray", "--workers", "2"]) == 0
-    assert "rows of partners written" in capsys.readouterr().out
-    parts = [pq.read_table(part) for part in sorted((tmp_path / "many").glob("part-*.parquet"))]
-    one = pq.read_table(tmp_path / "one.parquet")
-    assert pa.concat_tables(parts).cast(one.schema).to_pylist() == one.to_pylist()
-    assert cli.main([*words, "--out", str(tmp_path / "days"), "--ray", "--window-days", "1"]) == 2
+def test_the_command_writes_the_same_file_by_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users, items = draw(4, 1500)
+    pq.write_table(pa.table({"who": users, "what": items}), tmp_path / "in.parquet")
+    words = ["swing", "--interactions", str(tmp_path / "in.parquet"), "--user-column", "who", "--item-column", "what"]
+    words += ["--side", "user", "--json"]
+    reports = []
+    for out, more in (("one.csv", []), ("two.csv", ["--ray", "--workers", "2"])):
+        assert cli.main([*words, "--out", str(tmp_path / out), *more]) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+    same = reports[0].keys() & reports[1].keys() - {"out"}
+    assert {k: reports[0][k] for k in same} == {k: reports[1][k] for k in same}
+    assert {"read", "interactions", "rows", "distinct", "caps", "warning"} <= same
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.parquet", "one.csv", "two.csv"]
+    assert cli.main([*words, "--out", str(tmp_path / "x.csv"), "--ray", "--window-days", "3"]) == 2
     assert "--ray mines all days" in capsys.readouterr().err

@@ -232,6 +232,19 @@ def test_windows_count_what_they_say(tmp_path):
     assert rows == [] and "no rows in the window: the table of partners is empty" in report["warning"]
 
 
+def test_who_loses_an_interaction_is_touched_and_the_others_of_its_kept_features_are_not_spared(tmp_path):
+    """On day 2 the window of two days no longer holds x, which 1 and 2 had; the list of y is what it was."""
+    pair = [(u, i, d) for u in (1, 2) for i, d in (("x", 0), ("y", 1))]
+    others = [(10 * g + u, f"{g}{i}", 1) for g in range(1, 4) for u in range(3) for i in range(2)]
+    write(tmp_path / "log.parquet", [*pair, *others])
+    for normalize in ("none", "cosine", "degree"):
+        options = {"window": 2, "formula": Formula(normalize=normalize, node_weight="sqrt")}
+        run(tmp_path, "first.parquet", 1, **options)
+        rows, report = run(tmp_path, "second.parquet", 2, tmp_path / "first.parquet", **options)
+        same(rows, run(tmp_path, "full.parquet", 2, **options)[0])
+        assert report["base"]["copied"] == 9 and report["base"]["touched"] == 2 / 11
+
+
 def test_decay_is_the_formula_and_the_newest_of_a_pair_counts(tmp_path):
     write(tmp_path / "log.parquet", [(1, "x", 0), (1, "x", 4), (2, "x", 2), (3, "y", 4)])
     rows, _ = run(tmp_path, "a.parquet", 4, half_life=4.0, formula=Formula(normalize="none"))

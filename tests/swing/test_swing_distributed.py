@@ -62,7 +62,7 @@ def test_as_in_one_process(tmp_path, monkeypatch, side, who, what):
         InProcess(), source, COLUMNS, Options(side=side, formula=Formula(), top_k=5), str(tmp_path / "out")
     )
     same(mined(tmp_path / "out"), table, side, top_k=5)
-    assert report["interactions"] == 300 and report["parts"] > 3
+    assert report["read"] == 300 and report["parts"] > 3
     assert report["rows"] == mined(tmp_path / "out").num_rows
     assert json.loads((tmp_path / "out/_report.json").read_text()) == report
     assert not (tmp_path / "out/_work").exists()
@@ -98,7 +98,7 @@ def test_csv_and_what_is_not_liked(tmp_path):
     report = mine_distributed(InProcess(), str(path), columns, options, str(tmp_path / "out"))
     liked = rows.filter(pa.compute.greater(rows["stars"], 2))
     same(mined(tmp_path / "out"), liked, "item", top_k=4)
-    assert report["items"] == len(liked["what"].unique()) and report["interactions"] == 300
+    assert report["items"] == len(liked["what"].unique()) and report["read"] == 300 > report["interactions"]
 
 
 def test_a_call_goes_on_where_it_was_ended(tmp_path, monkeypatch):

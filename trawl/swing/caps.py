@@ -8,7 +8,7 @@ What a cap costs is measured in tests/bench/swing_caps.py and told by `trawl.swi
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numba  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trawl.swing.graph import Floats, Ints
+from trawl.swing.kernels.compiling import code_folder, code_in
 
 Owner = Literal["user", "item"]
 Keys = npt.NDArray[np.uint64]
@@ -26,7 +27,16 @@ _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 # FNV-1a, 64 bits.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
-_compiled: Callable[..., Any] = numba.njit(nogil=True)
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For the types that it is first called with; kept for other processes where the kernels' code is."""
+    folder = code_folder()
+    if folder is None:
+        return cast(Callable[..., Any], numba.njit(nogil=True)(function))
+    with code_in(folder):
+        return cast(Callable[..., Any], numba.njit(nogil=True, cache=True)(function))
+
+
 _NONE = np.empty(0, dtype=np.uint64)
 
 

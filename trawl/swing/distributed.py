@@ -32,18 +32,11 @@ from trawl.swing.mining import Miner
 from trawl.swing.numbering import InputPart, numbered, pairs, parts_of
 from trawl.swing.reading import Columns
 from trawl.swing.sharing import Parted, Prepared, Shuffle, Whole
+from trawl.swing.tables import SCHEMA
 
 REPORT = "_report.json"
 _WORK, _JOB = "_work", "job.json"
-SCHEMA = pa.schema(
-    [
-        ("anchor", pa.large_string()),
-        ("rank", pa.int32()),
-        ("partner", pa.large_string()),
-        ("score", pa.float64()),
-        ("shared", pa.int64()),
-    ]
-)
+_TASKS = 16  # at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +101,13 @@ def mine_distributed(
         pool,
         both,
         options.side,
-        sharing.tasks(both.edges),
+        sharing.tasks(both.edges, _TASKS),
         options.settings,
         keys=(found.users.keys, found.items.keys),
         shuffle=shuffle,
         block_bytes=block_bytes,
     )
-    counts = {"interactions": found.read, "pairs": both.edges, "users": shape[0], "items": shape[1]}
+    counts = {"read": found.read, "interactions": found.rows, "pairs": both.edges, "users": shape[0], "items": shape[1]}
     del found, both
     mining = _Mining(digest_json([identity, out]), store, options.formula, options.top_k)
     prepared_at = time.monotonic()
@@ -125,6 +118,11 @@ def mine_distributed(
     store.write_text(json.dumps(report), REPORT)
     store.remove(_WORK)
     return report
+
+
+def parts_in(out: Store) -> list[str]:
+    """Names of the parts of a folder, in the order of the anchors."""
+    return [name for name in out.names() if name.startswith("part-")]
 
 
 def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
@@ -198,9 +196,9 @@ def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: 
     seconds = time.monotonic() - started
     table = pa.table(
         {
-            "anchor": ids.take(pa.array(found.anchor)),
+            "anchor": ids.take(pa.array(found.anchor)).cast(pa.string()),
             "rank": found.rank,
-            "partner": ids.take(pa.array(found.partner)),
+            "partner": ids.take(pa.array(found.partner)).cast(pa.string()),
             "score": found.score,
             "shared": found.shared,
         },
@@ -243,7 +241,7 @@ def _told(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> dict
         "graph_bytes": prepared.graph_bytes,
         "shuffle": fetched if prepared.shuffled else None,
         "caps": given.plan.as_dict(),
-        "cap_error": error,
+        **({"cap_error": error} if error else {}),
         **hubs,
         "warning": "; ".join(line for line in warnings if line),
     }

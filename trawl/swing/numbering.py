@@ -115,7 +115,7 @@ def pairs(
 class _Told(NamedTuple):
     """Of a part's distinct ids: how many, whether all are whole numbers, and some of them as text."""
 
-    count: int
+    distinct: int
     whole: bool
     sample: list[str]
 
@@ -164,7 +164,7 @@ def _ranked(pool: Pool, ids: Sequence[Handle], told: Sequence[_Told]) -> tuple[I
     """The ids of a column, and for each part the numbers of its own ids."""
     whole = all(t.whole for t in told)
     sample: list[Any] = sorted({int(s) if whole else s for t in told for s in t.sample})
-    ranges = min(_RANGES, max(1, sum(t.count for t in told) // _IDS), max(1, len(sample)))
+    ranges = min(_RANGES, max(1, sum(t.distinct for t in told) // _IDS), max(1, len(sample)))
     cuts = [sample[len(sample) * r // ranges] for r in range(1, ranges)]
     cut = pool.calls(_split, [(some, whole, cuts) for some in ids], returns=2 * ranges)
     given = [(whole, *(some[2 * r] for some in cut)) for r in range(ranges)]

@@ -6,11 +6,11 @@ windows need no rules of their own: a list is a feature's walked anchors with th
     s(u, v) = sum over i, j in F_u, v in L_i, v in L_j, of x_ui x_uj x_vi x_vj w_i w_j / (alpha + |L_i ∩ L_j ∪ {u}|)
 
 reads F_u and x_u (the row of u), and L_i with x_vi for the features i of u alone: whether v stands there, how many
-stand in L_i and in both L_i and L_j, and w_i, by the length of the list or by the feature's popularity before sampling.
+stand in L_i and in both L_i and L_j, and w_i, by the length of the list.
 So s(u, v) is the same, for all v at once, unless
 
   1. the row of u changed, or
-  2. u holds a feature whose list changed, or, with node weights, its popularity.
+  2. u holds a feature whose list changed.
 
 (2) is no looser than it must be where the sums include i = j: |L_i| stands in 1 / (alpha + |L_i|) for all who hold i.
 Without i = j it is conservative: of the holders of i only those who also hold another feature of who came or went
@@ -71,9 +71,6 @@ def touched(
             features,
             scale,
         )
-    if formula.node_weight != "none":
-        there = features >= 0
-        changed_lists[there] |= _popularity(old)[features[there]] != _popularity(new)[there]
     out = changed_rows | _any(changed_lists[new.rows], new.rows_ptr)
     if formula.normalize == "none":
         return out
@@ -126,7 +123,3 @@ def _renumbered(entries: Numbers, place: Numbers, count: int) -> Numbers:
     there = place >= 0
     number[place[there]] = np.flatnonzero(there)
     return np.asarray(number[entries])
-
-
-def _popularity(graph: Bipartite) -> Ints:
-    return graph.lengths if graph.popularity is None else graph.popularity

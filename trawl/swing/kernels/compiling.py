@@ -54,14 +54,14 @@ def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
         folder = code_folder()
         if folder is None:
             return cast(F, numba.njit(signature, **options)(function))
-        with _code_in(folder):
+        with code_in(folder):
             return cast(F, numba.njit(signature, cache=True, **options)(function))
 
     return compile_
 
 
 @contextmanager
-def _code_in(folder: Path) -> Iterator[None]:
+def code_in(folder: Path) -> Iterator[None]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:
