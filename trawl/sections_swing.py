@@ -33,7 +33,7 @@ class Swing(Section):
     users_per_item: Cap = "auto"  # of each item's users that user targets walk; auto, exact or a number
     items_per_user: Cap = "auto"  # of each user's items that item targets walk; auto, exact or a number
     target_features: Cap = "auto"  # of a target's own items or users that are walked; auto, exact or a number
-    exact_steps: Annotated[float, Field(gt=0)] = 3e10  # auto: exact up to this cost (about 5 ns of a core each)
+    exact_steps: Annotated[float, Field(gt=0)] = 1e10  # auto: exact up to this cost, about a minute or two of a core
     cap_seed: Annotated[int, Field(ge=0)] = 0  # which entries a cap keeps
 
     @model_validator(mode="after")

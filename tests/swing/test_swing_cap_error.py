@@ -148,7 +148,7 @@ def test_exact_keys_leave_the_fingerprint_and_caps_change_it(tmp_path):
     marks = {}
     for name, settings in {
         "default": (),
-        "other": ("swing.exact_steps=3e10",),
+        "other": ("swing.exact_steps=1e10",),
         "capped": ("swing.users_per_item=4",),
         "seed": ("swing.users_per_item=4", "swing.cap_seed=1"),
         "parts": ("swing.users_per_item=4", "resources.swing_shuffle=always"),

@@ -6,17 +6,21 @@ item that leaves 41 % of the users their best partner by cosine; scaled counts a
 (tests/bench/swing_caps.py). See `kernels.sampled` for the scaled counts.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from trawl.swing.formula import Formula
 from trawl.swing.graph import Bipartite, Floats, Indexes, Ints, walked
-from trawl.swing.scoring import Found, node_weights
+from trawl.swing.scoring import Found, node_weights, sums_of
+from trawl.swing.sparse import graph_of
 
-LEADERS = 100  # candidates of a target that are scored on whole rows
+if TYPE_CHECKING:
+    from trawl.swing.kernels.sampled import Whole
+
+LEADERS = 50  # candidates of a target that are scored on whole rows
 _NO_VALUES = np.empty(0, dtype=np.float32)
+_NO_WEIGHTS = np.empty(0)
 _NONE_GIVEN = np.empty((0, 0), dtype=np.int32)
 
 
@@ -49,31 +53,27 @@ class Sampled:
     def _run(self, targets: Ints, scale: Floats, top_k: int, leaders: int, given: Indexes = _NONE_GIVEN) -> Found:
         from trawl.swing.kernels import sampled
 
-        graph, formula, found = self.graph, self.formula, Found.room(len(targets), top_k)
+        graph, found = self.graph, Found.room(len(targets), top_k)
         degrees = graph.rows_ptr[targets + 1] - graph.rows_ptr[targets]
         width, room = int(degrees.max(initial=1)), int(walked(graph, targets).max(initial=1))
-        full_ptr, full_rows, full_values = _full(graph)
         cells = max(width, min(width * (width + 1) // 2, self.limit_bytes // 12))
-        arrays: tuple[Any, ...] = (
-            *(targets, graph.rows_ptr, graph.rows, _values(graph.row_values)),
-            *(graph.lists_ptr, graph.lists, _values(graph.list_values), full_ptr, full_rows, full_values),
-            *(width, room, min(room, graph.n) + 1, cells, self.rates, self.whole, self.nodes),
-            *(formula.alpha, float(formula.diagonal), formula.inverted, scale, leaders, given),
-            *(found.own, found.scores, found.partners, found.shared, found.sizes),
-        )
-        sampled.search(*arrays)
+        sums = sums_of(self.formula, _NO_WEIGHTS, self.nodes, scale)
+        size = (width, min(room, graph.n), room, cells)
+        slots = np.arange(len(targets))
+        sampled.search(graph_of(graph), sums, self._whole(leaders, given), size, found.best(targets, slots))
         return found
+
+    def _whole(self, leaders: int, given: Indexes) -> "Whole":
+        from trawl.swing.kernels.compiling import readonly
+        from trawl.swing.kernels.sampled import Whole
+
+        graph = self.graph
+        assert graph.full_ptr is not None and graph.full_rows is not None
+        values = _NO_VALUES if graph.full_values is None else graph.full_values
+        rows = (readonly(graph.full_ptr), readonly(graph.full_rows), readonly(values))
+        return Whole(*rows, readonly(self.rates), readonly(self.whole), self.formula.alpha, leaders, readonly(given))
 
 
 def sampled_lists(graph: Bipartite) -> bool:
     """Whether the lists are samples of which the rest is known."""
     return graph.full_rows is not None and graph.popularity is not None
-
-
-def _full(graph: Bipartite) -> tuple[Ints, Indexes, npt.NDArray[np.float32]]:
-    assert graph.full_ptr is not None and graph.full_rows is not None
-    return graph.full_ptr, graph.full_rows, _values(graph.full_values)
-
-
-def _values(values: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
-    return _NO_VALUES if values is None else values

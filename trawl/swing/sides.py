@@ -31,7 +31,7 @@ class Caps:
     items_per_user: Rule = AUTO  # of each user's items that item targets walk
     target_features: Rule = AUTO  # of a target's own items or users that are walked
     cap_seed: int = 0  # which entries a cap keeps
-    exact_steps: float = 3e10  # auto: exact up to this cost
+    exact_steps: float = 1e10  # auto: exact up to this cost
 
     def __post_init__(self) -> None:
         for name in ("users_per_item", "items_per_user", "target_features"):

@@ -46,7 +46,7 @@ class Sparse:
         some = targets[slots]
         degrees, entries = self.graph.rows_ptr[some + 1] - self.graph.rows_ptr[some], walked(self.graph, some)
         small = degrees <= self.small
-        graph, sums = self._graph(), sums_of(self.formula, self.weight, self.nodes, scale)
+        graph, sums = graph_of(self.graph), sums_of(self.formula, self.weight, self.nodes, scale)
         if small.any():
             room = min(int(entries[small].max()), self.graph.n) + 1
             masks.search(graph, sums, room, found.best(some[small], slots[small]))
@@ -56,12 +56,13 @@ class Sparse:
             size = (width, min(room, self.graph.n), room, cells)
             lists.search(graph, sums, size, found.best(some[~small], slots[~small]))
 
-    def _graph(self) -> "Graph":
-        from trawl.swing.kernels.compiling import readonly
-        from trawl.swing.kernels.records import Graph
 
-        graph = self.graph
-        row_values = _NO_VALUES if graph.row_values is None else graph.row_values
-        list_values = _NO_VALUES if graph.list_values is None else graph.list_values
-        fields = (graph.rows_ptr, graph.rows, row_values, graph.lists_ptr, graph.lists, list_values)
-        return Graph(*(readonly(array) for array in fields))
+def graph_of(graph: Bipartite) -> "Graph":
+    """The graph as the kernels take it."""
+    from trawl.swing.kernels.compiling import readonly
+    from trawl.swing.kernels.records import Graph
+
+    row_values = _NO_VALUES if graph.row_values is None else graph.row_values
+    list_values = _NO_VALUES if graph.list_values is None else graph.list_values
+    fields = (graph.rows_ptr, graph.rows, row_values, graph.lists_ptr, graph.lists, list_values)
+    return Graph(*(readonly(array) for array in fields))

@@ -9,76 +9,108 @@ Two steps for each target. Candidates are found and ranked by what the lists hol
 the whole rows are walked, so that all that they share with the target counts.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
-from trawl.swing.kernels.compiling import Array, array, kernel
+from trawl.swing.kernels.compiling import Array, array, kernel, record
 from trawl.swing.kernels.keeping import keep, rounded
-from trawl.swing.kernels.lists import TILE, block_end, count_pairs, gather
+from trawl.swing.kernels.lists import DESK, HELD, RANGE, Desk, Held, block_end, count_pairs, desk_for, gather, room_for
+from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
 _LONG = 16  # times the target's features: a longer row is searched for each of them
+_ONE = np.uint64(1)
 
 
-@kernel(
-    t.void(
-        t.int64, t.int64, array(t.int32), array(t.float64), array(t.float64), t.int32[::1], t.float64[::1], t.float64,
-        t.float64, t.boolean, t.float64[::1],
-    )
+class Whole(NamedTuple):
+    """What is known beside the lists: whole rows (as in Graph), the share of each list that is there, its full length.
+
+    leaders: how many candidates are scored on whole rows; 0: none, the answer is by the lists alone. given (m, g):
+    leaders that are known already, -1 behind the last; without columns they are looked for.
+    """
+
+    rows_ptr: Array
+    rows: Array
+    row_values: Array
+    rates: Array
+    lengths: Array
+    alpha: float
+    leaders: int
+    given: Array
+
+
+WHOLE = record(
+    Whole, array(t.int64), array(t.int32), array(t.float32), array(t.float64), array(t.float64), t.float64, t.int64,
+    array(t.int32, 2),
 )  # fmt: skip
-def weigh(
-    begin: int, end: int, features: Array, rates: Array, whole: Array, counts: Array, node: Array, alpha: float,
-    diagonal: float, inverted: bool, table: Array,
-) -> None:  # fmt: skip
-    """Rows begin..end of the target's weights from its pair counts, node weights in them. whole: anchors by feature."""
-    offset = begin * (begin + 1) // 2
+
+
+@kernel(t.void(RANGE, array(t.int32), SUMS, WHOLE, DESK, t.float64[::1]))
+def weigh(block: tuple[int, int], features: Array, sums: Sums, whole: Whole, desk: Desk, table: Array) -> None:
+    """The block's rows of the target's weights from its pair counts; node weights and both orders of a pair in them."""
+    (begin, end), offset = block, block[0] * (block[0] + 1) // 2
     for i in range(begin, end):
-        mine, base = rates[features[i]], i * (i + 1) // 2 - offset
+        rate, length, base = whole.rates[features[i]], whole.lengths[features[i]], i * (i + 1) // 2 - offset
         for j in range(i + 1):
-            rate = mine * rates[features[j]]
-            common = float(counts[base + j])
+            both, common = rate * whole.rates[features[j]], float(desk.counts[base + j])
             if i == j:
-                common = whole[features[i]]
-            elif rate < 1.0:
-                common = min(1.0 + (common - 0.5) / rate, whole[features[i]], whole[features[j]])
-            weight = alpha + common if inverted else 1.0 / (alpha + common)
-            table[base + j] = node[i] * node[j] * (diagonal * weight if i == j else 2.0 * weight)
+                common = length
+            elif both < 1.0:
+                common = min(1.0 + (common - 0.5) / both, length, whole.lengths[features[j]])
+            weight = whole.alpha + common if sums.inverted else 1.0 / (whole.alpha + common)
+            table[base + j] = desk.node[i] * desk.node[j] * (sums.diagonal * weight if i == j else 2.0 * weight)
 
 
-@kernel(
-    t.void(
-        t.int64, t.int64, t.int64, t.int64[::1], t.int32[::1], t.float32[::1], t.boolean, t.int64[::1],
-        t.float64[::1], t.float64[::1],
-    )
-)  # fmt: skip
-def add(
-    begin: int, end: int, count: int, starts: Array, held: Array, values: Array, weighted: bool, done: Array,
-    table: Array, totals: Array,
-) -> None:  # fmt: skip
-    """Adds what rows begin..end of the table give to each of `count` double sums, in the order of the features."""
-    offset = begin * (begin + 1) // 2
+@kernel(t.void(RANGE, t.int64, t.float64[::1], HELD))
+def add(block: tuple[int, int], count: int, table: Array, room: Held) -> None:
+    """Adds what the block's rows give to each of `count` double sums, in the order of the features."""
+    (begin, end), held, values = block, room.held, room.values
+    offset, weighted = begin * (begin + 1) // 2, len(values) > 0
     for c in range(count):
-        first, stop, at = np.uint64(starts[c]), np.uint64(starts[c + 1]), np.uint64(done[c])
+        first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
+        out = room.totals[c]
         while at < stop and held[at] < end:
             i = np.int64(held[at])
             base, inner = i * (i + 1) // 2 - offset, 0.0
             if weighted:
-                for b in range(first, at + np.uint64(1)):
+                for b in range(first, at + _ONE):
                     inner += table[np.uint64(base + held[b])] * values[b]
                 inner *= values[at]
             else:
-                for b in range(first, at + np.uint64(1)):
+                for b in range(first, at + _ONE):
                     inner += table[np.uint64(base + held[b])]
-            totals[c] += inner
-            at += np.uint64(1)
-        done[c] = at
+            out += inner
+            at += _ONE
+        room.totals[c], room.done[c] = out, at
 
 
-@kernel(
-    t.int64(array(t.int32), t.int32[::1], array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1])
-)
-def overlap(
-    features: Array, place: Array, row: Array, values: Array, at: int, held: Array, held_values: Array
-) -> int:
+@kernel(t.void(t.int64, t.int64, t.int64, array(t.int32), GRAPH, SUMS, WHOLE, DESK, HELD, HELD, t.float64[::1], RANGE))
+def sum_up(  # noqa: PLR0913, PLR0917 - the records of a target
+    target: int, found: int, count: int, features: Array, graph: Graph, sums: Sums, whole: Whole, desk: Desk,
+    room: Held, into: Held, table: Array, flags: tuple[int, int],
+) -> None:  # fmt: skip
+    """into.totals of `count` candidates or leaders. flags: whether `into` is not `room`, whether the table is there."""
+    apart, made = flags
+    into.totals[:count] = 0.0
+    into.done[:count] = into.starts[:count]
+    room.done[:found] = room.starts[:found]
+    start, d = 0, len(features)
+    while start < d:
+        stop = block_end(start, d, len(desk.counts))
+        if made == 0 or start > 0 or stop < d:  # a table in one block is made once for both steps
+            count_pairs(target, (start, stop), found, features, graph, desk, room)
+            weigh((start, stop), features, sums, whole, desk, table)
+        add((start, stop), count, table, into)
+        if apart and stop < d:
+            for c in range(found):
+                while room.done[c] < room.starts[c + 1] and room.held[room.done[c]] < stop:
+                    room.done[c] += 1
+        start = stop
+
+
+@kernel(t.int64(array(t.int32), t.int32[::1], array(t.int32), array(t.float32), t.int64, t.int32[::1], t.float32[::1]))
+def overlap(features: Array, place: Array, row: Array, values: Array, at: int, held: Array, held_values: Array) -> int:
     """Writes from `at` on the numbers of the target's features that a row has, ascending; where they end.
 
     place (p,): a feature's number + 1, 0 for those that the target has not.
@@ -109,134 +141,79 @@ def overlap(
     return at
 
 
-@kernel(
-    t.int64(
-        t.int64, t.int64, t.float64[::1], t.int32[::1], t.int64[::1], t.boolean, array(t.float64), t.float64[::1],
-        t.int32[::1], t.int32[::1],
-    )
-)  # fmt: skip
-def rank(
-    target: int, count: int, totals: Array, candidates: Array, starts: Array, inverted: bool, scale: Array,
-    scores: Array, partners: Array, shared: Array,
-) -> int:  # fmt: skip
-    """The best of `count` candidates but the target, as many as there is room for; how many."""
-    size, most, need = 0, len(scores), 0.0
+@kernel(t.void(t.int64, t.int64, t.int64, array(t.int32), SUMS, HELD, BEST))
+def rank(target: int, slot: int, count: int, candidates: Array, sums: Sums, room: Held, best: Best) -> None:
+    """The best of `count` candidates but the target, as many as there is room for."""
+    best.sizes[slot], need, scale = 0, 0.0, sums.scale
     for c in range(count):
-        score = totals[c]
-        if inverted and score > 0:
-            score = 1.0 / score
-        score = rounded(score * scale[target] * scale[candidates[c]])
-        if score >= need and candidates[c] != target:
-            size = keep(size, score, candidates[c], starts[c + 1] - starts[c], scores, partners, shared)
-            need = scores[most - 1] if size == most else 0.0
-    return size
+        v, value = candidates[c], room.totals[c]
+        value = rounded((1.0 / value if sums.inverted and value > 0 else value) * scale[target] * scale[v])
+        if value >= need and value > 0 and v != target:
+            need = keep(slot, value, v, room.starts[c + 1] - room.starts[c], best)
 
 
-@kernel(
-    t.void(
-        array(t.int64), array(t.int64), array(t.int32), array(t.float32), array(t.int64), array(t.int32),
-        array(t.float32), array(t.int64), array(t.int32), array(t.float32), t.int64, t.int64, t.int64, t.int64,
-        array(t.float64), array(t.float64), array(t.float64), t.float64, t.float64, t.boolean, array(t.float64),
-        t.int64, array(t.int32, 2), t.float64[::1], t.float64[:, ::1], t.int32[:, ::1], t.int32[:, ::1], t.int64[::1],
-    )
-)  # fmt: skip
-def search(
-    targets: Array, rows_ptr: Array, rows: Array, row_values: Array, lists_ptr: Array, lists: Array,
-    list_values: Array, full_ptr: Array, full_rows: Array, full_values: Array, width: int, room: int, most: int,
-    cells: int, rates: Array, whole: Array, nodes: Array, alpha: float, diagonal: float, inverted: bool, scale: Array,
-    leaders: int, given: Array, own_scores: Array, scores: Array, partners: Array, shared: Array, sizes: Array,
-) -> None:  # fmt: skip
-    """The best partners of each target, or (scores without columns) its self score.
+@kernel(t.int64(t.int64, t.int64, array(t.int32), t.int32[::1], GRAPH, WHOLE, BEST, HELD))
+def lead(
+    target: int, chosen: int, features: Array, place: Array, graph: Graph, whole: Whole, first: Best, into: Held
+) -> int:
+    """Fills `into` by the whole rows of the leaders in `first`; of the target itself where none is asked for."""
+    into.starts[0], weighted = 0, len(into.values) > 0
+    if chosen < 0:
+        begin = graph.rows_ptr[target]
+        for i in range(len(features)):
+            into.held[i] = i
+            if weighted:
+                into.values[i] = graph.row_values[begin + i]
+        into.starts[1] = len(features)
+        return 1
+    for c in range(chosen):
+        a, b = whole.rows_ptr[first.partners[0, c]], whole.rows_ptr[first.partners[0, c] + 1]
+        values = whole.row_values[a:b] if weighted else whole.row_values
+        into.starts[c + 1] = overlap(features, place, whole.rows[a:b], values, into.starts[c], into.held, into.values)
+    return chosen
 
-    width, room, most: the most features, walked entries and candidates that a target here has; cells: of a table at
-    once. leaders: how many candidates are scored on whole rows, 0: none, the answer is by the lists alone. given (m, g):
-    leaders that are known already, -1 behind the last; without columns they are looked for.
-    """
-    weighted, top_k = len(list_values) > 0, scores.shape[1]
-    cursor, heads = np.empty((2, width), dtype=np.int64), np.zeros(TILE, dtype=np.int32)
-    touched, candidates = np.empty(TILE + 1, dtype=np.int32), np.empty(most, dtype=np.int32)
-    starts, held = np.empty(most + 1, dtype=np.int64), np.empty(room, dtype=np.int32)
-    held_values = np.empty(room if weighted else 0, dtype=np.float32)
-    done, totals, node = np.empty(most, dtype=np.int64), np.empty(most), np.empty(width)
-    counts, table = np.empty(cells, dtype=np.int32), np.empty(cells)
-    few = max(1, leaders, given.shape[1])
-    lead, lead_scores = np.empty(few, dtype=np.int32), np.empty(few)
-    lead_starts, lead_done = np.empty(few + 1, dtype=np.int64), np.empty(few, dtype=np.int64)
-    unused, lead_held = np.empty(few, dtype=np.int32), np.empty(few * width, dtype=np.int32)
-    place = np.zeros(len(nodes), dtype=np.int32)
-    lead_values, lead_totals = np.empty(few * width if weighted else 0, dtype=np.float32), np.empty(few)
-    for n in range(len(targets)):
-        u, begin = targets[n], rows_ptr[targets[n]]
-        d = rows_ptr[u + 1] - begin
-        features = rows[begin : begin + d]
-        found = gather(
-            features, lists_ptr, lists, list_values, cursor, heads, touched, candidates, starts, held, held_values
-        )
-        for i in range(d):
-            node[i] = nodes[features[i]] * (row_values[begin + i] if weighted else 1.0)
+
+@kernel(BEST(t.int64, array(t.int64)))
+def leaders_for(count: int, targets: Array) -> Best:
+    shape = (1, count)
+    indexes = (np.zeros(shape, np.int32), np.zeros(shape, np.int32))
+    return Best(targets, targets, np.zeros(shape), indexes[0], indexes[1], np.zeros(1, np.int64), np.zeros(1))
+
+
+@kernel(t.void(GRAPH, SUMS, WHOLE, t.UniTuple(t.int64, 4), BEST))
+def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, int], best: Best) -> None:
+    """The best partners of each target, or its self score; `size` as in `lists.search`."""
+    width, most, entries, cells = size
+    only_self, known = best.scores.shape[1] == 0, whole.given.shape[1]
+    weighted, few = len(graph.list_values) > 0, max(1, whole.leaders, known)
+    room, desk = room_for(most, entries, weighted), desk_for(most, width, cells)
+    into, first = room_for(few, few * width, weighted), leaders_for(few, best.targets)
+    table, place = np.empty(cells), np.zeros(len(sums.nodes), np.int32)
+    for m in range(len(best.targets)):
+        u, slot, chosen, made = best.targets[m], best.slots[m], -1, 0
+        features = graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]]
+        found = gather(features, graph, desk, room)
+        for i in range(len(features)):
+            desk.node[i] = sums.nodes[features[i]] * (graph.row_values[graph.rows_ptr[u] + i] if weighted else 1.0)
             place[features[i]] = i + 1
-        # Steps: 0 candidates by their lists, 1 leaders by their rows. A self score is a leader of its own row.
-        first = 1 if top_k == 0 or given.shape[1] > 0 else 0
-        last = 1 if top_k == 0 or leaders > 0 or given.shape[1] > 0 else 0
-        chosen, made, own = 0, -1, top_k == 0
-        for step in range(first, last + 1):
-            if step == 1:
-                if own:
-                    chosen = 1
-                    for i in range(d):
-                        lead_held[i] = i
-                        if weighted:
-                            lead_values[i] = row_values[begin + i]
-                    lead_starts[0], lead_starts[1] = 0, d
-                else:
-                    if given.shape[1] > 0:
-                        chosen = 0
-                        while chosen < given.shape[1] and given[n, chosen] >= 0:
-                            lead[chosen] = given[n, chosen]
-                            chosen += 1
-                    lead_starts[0] = 0
-                    for c in range(chosen):
-                        a, b = full_ptr[lead[c]], full_ptr[lead[c] + 1]
-                        values = full_values[a:b] if weighted else full_values
-                        lead_starts[c + 1] = overlap(
-                            features, place, full_rows[a:b], values, lead_starts[c], lead_held, lead_values
-                        )
-                lead_totals[:chosen], lead_done[:chosen] = 0.0, lead_starts[:chosen]
+        if known > 0:
+            first.partners[0, :known] = whole.given[m]
+            chosen = np.sum(whole.given[m] >= 0)
+        elif not only_self:
+            sum_up(u, found, found, features, graph, sums, whole, desk, room, room, table, (0, 0))
+            made = 1
+            if whole.leaders > 0:
+                rank(u, 0, found, desk.candidates, sums, room, first)
+                chosen = first.sizes[0]
             else:
-                totals[:found] = 0.0
-            done[:found] = starts[:found]
-            start = 0
-            while start < d:
-                stop = block_end(start, d, cells)
-                if made != start:  # a table of one block is made once for both steps
-                    count_pairs(u, start, stop, found, d, features, lists_ptr, candidates, starts, held, done, counts)
-                    weigh(start, stop, features, rates, whole, counts, node, alpha, diagonal, inverted, table)
-                    made = start
-                if step == 0:
-                    add(start, stop, found, starts, held, held_values, weighted, done, table, totals)
-                else:
-                    add(
-                        start, stop, chosen, lead_starts, lead_held, lead_values, weighted, lead_done, table,
-                        lead_totals,
-                    )  # fmt: skip
-                    for c in range(found if stop < d else 0):
-                        while done[c] < starts[c + 1] and held[done[c]] < stop:
-                            done[c] += 1
-                start = stop
-            if step == 0 and last == 0:
-                sizes[n] = rank(
-                    u, found, totals, candidates, starts, inverted, scale, scores[n], partners[n], shared[n]
-                )
-            elif step == 0:
-                chosen = rank(
-                    u, found, totals, candidates, starts, inverted, scale, lead_scores[:leaders], lead[:leaders],
-                    unused[:leaders],
-                )  # fmt: skip
-            elif own:
-                own_scores[n] = 1.0 / lead_totals[0] if inverted and lead_totals[0] > 0 else lead_totals[0]
+                rank(u, slot, found, desk.candidates, sums, room, best)
+        if only_self or chosen >= 0:
+            count = lead(u, chosen, features, place, graph, whole, first, into)
+            sum_up(u, found, count, features, graph, sums, whole, desk, room, into, table, (1, made))
+            if only_self:
+                own = into.totals[0]
+                best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             else:
-                sizes[n] = rank(
-                    u, chosen, lead_totals, lead, lead_starts, inverted, scale, scores[n], partners[n], shared[n]
-                )
-        for i in range(d):
+                rank(u, slot, count, first.partners[0], sums, into, best)
+        for i in range(len(features)):
             place[features[i]] = 0
