@@ -37,6 +37,7 @@ def pays(graph: Bipartite, formula: Formula, limit_bytes: int) -> bool:
 
 class Dense:
     def __init__(self, graph: Bipartite, formula: Formula, limit_bytes: int) -> None:
+        from trawl.swing.kernels import common as counting
         from trawl.swing.kernels import dense
         from trawl.swing.kernels.compiling import readonly
 
@@ -47,14 +48,17 @@ class Dense:
         edges, starts = np.cumsum(lengths[order]), np.cumsum(lengths[order]) - lengths[order]
         seen_ptr = np.concatenate([[0], np.cumsum(np.bincount(graph.lists, minlength=graph.n))])
         seen, common = np.empty_like(graph.lists), np.zeros((graph.p, graph.p), dtype=np.int32)
-        dense.turn(graph.lists_ptr, graph.lists, order, seen_ptr[:-1].copy(), seen)
-        dense.count_common(graph.lists_ptr, graph.lists, order, seen_ptr, seen, seen_ptr[:-1].copy(), common)
+        counting.turn(graph.lists_ptr, graph.lists, order, seen_ptr[:-1].copy(), seen)
+        counting.count_common(graph.lists_ptr, graph.lists, order, seen_ptr, seen, seen_ptr[:-1].copy(), common)
         self.nodes = self.sparse.nodes[order]
         rows = _renumbered(graph, order) if graph.capped else seen
         block = np.minimum(starts * dense.BLOCKS // max(1, edges[-1]), dense.BLOCKS - 1)
         g = (1.0 / np.sqrt(lengths[order] + 10.0)).astype(np.float32)
-        arrays = (graph.rows_ptr, rows, seen_ptr, seen, graph.lists_ptr, graph.lists, order, block, g, common)
-        self.tables = dense.Tables(*(readonly(array) for array in arrays), float(formula.alpha), graph.capped)
+        self.tables = dense.Tables(
+            *(readonly(graph.rows_ptr), readonly(rows), readonly(seen_ptr), readonly(seen)),
+            *(readonly(graph.lists_ptr), readonly(graph.lists), readonly(order), readonly(block)),
+            *(readonly(g), readonly(common), float(formula.alpha), graph.capped),
+        )
 
     def self_scores(self, targets: Ints) -> Floats:
         return self._run(targets, np.empty(0), 0).own

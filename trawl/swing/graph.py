@@ -105,11 +105,11 @@ def walked(graph: Bipartite, targets: Ints) -> Ints:
 
 
 def costs(graph: Bipartite, targets: Ints | None = None) -> Floats:
-    """(len(targets),) what each target costs: the entries that it walks + d² (its table of pairs). None: all anchors."""
+    """(len(targets),) what each target costs: the entries that it walks + d² (its table). None: all anchors."""
     wanted = np.arange(graph.n) if targets is None else targets
     degrees = graph.rows_ptr[wanted + 1] - graph.rows_ptr[wanted]
     steps = [walked(graph, wanted[at : at + _STEP]) for at in range(0, len(wanted), _STEP)]
-    return np.concatenate([np.empty(0, np.int64), *steps]) + degrees**2.0
+    return np.asarray(np.concatenate([np.empty(0, np.int64), *steps]) + degrees**2.0)
 
 
 def cost_ranges(graph: Bipartite, tasks: int) -> Ints:

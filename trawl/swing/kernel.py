@@ -135,4 +135,4 @@ def _partners(wanted: Ints, found: list[Found], top_k: int) -> Partners:
 
 
 def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:
-    return np.concatenate([np.empty(0, kind), *pieces]).astype(kind)
+    return np.asarray(np.concatenate([np.empty(0, kind), *pieces]).astype(kind))

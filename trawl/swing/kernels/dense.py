@@ -98,38 +98,8 @@ def desk_for(n: int, p: int, width: int) -> Desk:
     )
 
 
-@kernel(t.void(array(t.int64), array(t.int32), array(t.int64), t.int64[::1], t.int32[::1]))
-def turn(lists_ptr: Array, lists: Array, order: Array, heads: Array, rows: Array) -> None:
-    """rows: the new numbers of each anchor's features, ascending. heads: where each anchor's row starts; are moved."""
-    for f in range(len(order)):
-        old = order[f]
-        for edge in range(lists_ptr[old], lists_ptr[old + 1]):
-            v = lists[edge]
-            rows[heads[v]] = f
-            heads[v] += 1
-
-
-@kernel(
-    t.void(
-        array(t.int64), array(t.int32), array(t.int64), array(t.int64), array(t.int32), t.int64[::1], t.int32[:, ::1]
-    )
-)
-def count_common(
-    lists_ptr: Array, lists: Array, order: Array, rows_ptr: Array, rows: Array, heads: Array, common: Array
-) -> None:
-    """Upper triangle of the anchors in common, by new numbers. heads: where each anchor's row starts; are moved."""
-    for f in range(len(order)):
-        old = order[f]
-        line = common[f]
-        for edge in range(lists_ptr[old], lists_ptr[old + 1]):
-            v = np.uint64(lists[edge])
-            for at in range(np.uint64(heads[v]), np.uint64(rows_ptr[v + _ONE])):
-                line[np.uint64(rows[at])] += 1
-            heads[v] += 1
-
-
 @kernel(t.uint64(t.uint64, t.uint64))
-def row_start(i: int, d: int) -> int:
+def row_start(i: Any, d: Any) -> Any:
     """Where column 0 of row i would stand in the packed upper triangle of a (d, d) table."""
     return i * d - ((i * (i + _ONE)) >> _ONE)
 
@@ -240,7 +210,7 @@ def sink(bounds: Array, heap: Array, at: int, size: int) -> None:
 
 
 @kernel(t.int64(t.int64, t.float32, array(t.float32), DESK))
-def rank(target: int, factor: float, scale: Array, desk: Desk) -> int:
+def rank(target: int, factor: Any, scale: Array, desk: Desk) -> int:
     """Scales the bounds and heaps up the candidates that have one; how many."""
     bounds, heap, size = desk.bounds, desk.heap, 0
     for v in range(len(bounds)):

@@ -72,7 +72,7 @@ def desk_for(candidates: int, width: int, cells: int) -> Desk:
 
 
 @kernel(t.int64(t.int64, array(t.int32), GRAPH, DESK))
-def sweep(low: int, features: Array, graph: Graph, desk: Desk) -> Any:
+def sweep(low: Any, features: Array, graph: Graph, desk: Desk) -> Any:
     """heads: how many of the features each anchor of the tile has; how many anchors were touched."""
     high, count = low + TILE, np.uint64(0)
     lists, heads, touched = graph.lists, desk.heads, desk.touched
@@ -128,7 +128,7 @@ def gather(features: Array, graph: Graph, desk: Desk, room: Held) -> Any:
 
 @kernel(t.int64(t.int64, t.int64, t.int64))
 def block_end(start: int, d: int, cells: int) -> int:
-    """Row after the last of the block that starts at row `start`: as many of the d rows as `cells` hold, at least one."""
+    """Row after the last of the block that starts at row `start`: as many of d rows as `cells` hold, at least one."""
     stop, used = start + 1, 2 * start + 3
     while stop < d and used <= cells:
         stop += 1
@@ -138,14 +138,17 @@ def block_end(start: int, d: int, cells: int) -> int:
 
 @kernel(t.void(t.int64, RANGE, t.int64, array(t.int32), GRAPH, DESK, HELD))
 def count_pairs(
-    target: int, block: tuple[int, int], found: int, features: Array, graph: Graph, desk: Desk, room: Held
+    target: int, block: tuple[Any, Any], found: int, features: Array, graph: Graph, desk: Desk, room: Held
 ) -> None:
     """The block's rows of the target's pair counts; the target itself is counted once everywhere."""
-    (begin, end), counts, held = block, desk.counts, room.held
+    begin, end = block
+    counts, held = desk.counts, room.held
     offset = begin * (begin + 1) // 2
     counts[: end * (end + 1) // 2 - offset] = 1
-    for i in range(begin, end):
-        counts[i * (i + 1) // 2 + i - offset] += graph.lists_ptr[features[i] + 1] - graph.lists_ptr[features[i]]
+    for row in range(begin, end):
+        counts[row * (row + 1) // 2 + row - offset] += (
+            graph.lists_ptr[features[row] + 1] - graph.lists_ptr[features[row]]
+        )
     for c in range(found):
         first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
         while at < stop and held[at] < end:
@@ -160,7 +163,7 @@ def count_pairs(
 
 
 @kernel(t.void(RANGE, t.int64, SUMS, DESK, HELD))
-def add_scores(block: tuple[int, int], found: int, sums: Sums, desk: Desk, room: Held) -> None:
+def add_scores(block: tuple[Any, Any], found: int, sums: Sums, desk: Desk, room: Held) -> None:
     """Adds what the block's rows give to each candidate's double sum, in the order of its features."""
     begin, end = block
     weight, node, counts, held, values = sums.weight, desk.node, desk.counts, room.held, room.values

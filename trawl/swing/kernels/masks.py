@@ -78,7 +78,7 @@ def positions(word: Any, out: Array) -> Any:
 
 
 @kernel(t.int64(t.int64, t.int64, array(t.int32), GRAPH, DESK))
-def sweep(low: int, high: int, features: Array, graph: Graph, desk: Desk) -> Any:
+def sweep(low: Any, high: Any, features: Array, graph: Graph, desk: Desk) -> Any:
     """Sets the words of the anchors low..high that the features' lists name; how many were touched."""
     lists, words, touched, count = graph.lists, desk.words, desk.touched, np.uint64(0)
     for i in range(len(features)):

@@ -48,5 +48,6 @@ GRAPH = record(
 )
 SUMS = record(Sums, array(t.float64), array(t.float64), array(t.float64), t.float64, t.boolean)
 BEST = record(
-    Best, array(t.int64), array(t.int64), t.float64[:, ::1], t.int32[:, ::1], t.int32[:, ::1], t.int64[::1], t.float64[::1]
+    Best, array(t.int64), array(t.int64), t.float64[:, ::1], t.int32[:, ::1], t.int32[:, ::1], t.int64[::1],
+    t.float64[::1],
 )  # fmt: skip
