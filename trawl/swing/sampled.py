@@ -3,7 +3,7 @@
 By the lists alone a pair of popular features, of whose common anchors nearly none was sampled, would get the largest
 weight, and candidates would be ranked by how much of them happens to be sampled. On MovieLens-1M with 500 users per
 item that leaves 41 % of the users their best partner by cosine; scaled counts and whole rows leave it to 93 %
-(tests/bench/swing_caps.py). See `kernels.sampled` for the scaled counts.
+(tests/bench/swing_caps.py), for about twice the time. See `kernels.sampled` for the scaled counts.
 """
 
 from typing import TYPE_CHECKING
