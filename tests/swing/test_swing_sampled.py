@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trawl.swing import sampled
 from trawl.swing.cap_plan import planned, settings_of
 from trawl.swing.degrees import Degrees
 from trawl.swing.formula import Formula
@@ -68,7 +69,8 @@ def by_hand(graph, formula, target, scale):
     ids=str,
 )
 @pytest.mark.parametrize("features", ["exact", 6])
-def test_scores_are_those_of_the_definition(formula, limit_bytes, features):
+def test_scores_are_those_of_the_definition(monkeypatch, formula, limit_bytes, features):
+    monkeypatch.setattr(sampled, "LEADERS", USERS)
     graph = capped(draw(1), users_per_item=12, target_features=features)
     swing = Swing(graph, formula, limit_bytes=limit_bytes)
     assert isinstance(swing.scorer, Sampled)
