@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trawl.swing import Bipartite, Formula, Swing, bipartite
 from trawl.swing.dense import Dense, pays
+from trawl.swing.ranking import rounded
 from trawl.swing.sparse import Sparse
 
 
@@ -213,3 +214,11 @@ def test_the_way_follows_the_graph():
     assert not pays(weighted(graph), Formula(), 1 << 20)
     assert not pays(graph, Formula(normalize="none", inverted=True), 1 << 20)
     assert not pays(graph, Formula(node_weight="power", node_b=40.0), 1 << 20)  # float32 could not hold the bounds
+
+
+def test_rounding_leaves_40_bits_in_and_out_of_the_kernels():
+    from trawl.swing.kernels.keeping import rounded as compiled
+
+    x = np.random.default_rng(0).lognormal(0, 20, 20_000)
+    assert rounded(x).tolist() == [to_40_bits(one) for one in x] == [compiled(one) for one in x]
+    assert rounded(np.array([0.0])) == compiled(0.0) == 0.0

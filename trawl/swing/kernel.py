@@ -29,7 +29,8 @@ from trawl.swing.scoring import Scorer
 from trawl.swing.sparse import Sparse
 
 LIMIT_BYTES = 512 << 20
-_STEP = 4096  # targets at once
+_STEP = 4096  # targets at once, at most
+_ROOM = 64 << 20  # bytes of the partners of these targets
 T = TypeVar("T")
 N = TypeVar("N", bound=np.generic)
 
@@ -66,8 +67,7 @@ class Swing:
 
     def self_scores(self, anchors: Ints | range) -> Floats:
         """(len(anchors),) s(u, u), not normalised."""
-        wanted = np.asarray(anchors, dtype=np.int64)
-        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, wanted)])
+        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, _numbers(anchors), _STEP)])
 
     def topk(self, anchors: Ints | range, top_k: int, own: Floats | None = None) -> Partners:
         """The top_k partners of each of `anchors`: others with shared >= 1 and score > 0, the best first.
@@ -76,9 +76,10 @@ class Swing:
         """
         if top_k < 1:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
-        wanted = np.asarray(anchors, dtype=np.int64)
-        scale = self._scales(own)
-        found = self._each(lambda some: self.scorer.search(some, scale, top_k), wanted)
+        wanted, scale = _numbers(anchors), self._scales(own)
+        top_k = min(top_k, max(1, self.graph.n - 1))
+        step = min(_STEP, max(1, _ROOM // (16 * top_k)))
+        found = self._each(lambda some: self.scorer.search(some, scale, top_k), wanted, step)
         sizes = np.concatenate([np.empty(0, np.int64), *(some.sizes for some in found)])
         first = np.cumsum(sizes) - sizes
         kept = [np.arange(top_k) < some.sizes[:, None] for some in found]
@@ -90,13 +91,13 @@ class Swing:
             shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
         )
 
-    def _each(self, work: Callable[[Ints], T], wanted: Ints) -> list[T]:
-        """Ranges of about equal cost, several for each thread; the pieces in order."""
+    def _each(self, work: Callable[[Ints], T], wanted: Ints, step: int) -> list[T]:
+        """Work pieces of about `step` targets, with threads pieces of about equal cost; what they give, in order."""
         if not len(wanted):
             return []
         if self.threads == 1:
-            return [work(wanted[at : at + _STEP]) for at in range(0, len(wanted), _STEP)]
-        pieces = max(-(-len(wanted) // _STEP), 8 * self.threads)
+            return [work(wanted[at : at + step]) for at in range(0, len(wanted), step)]
+        pieces = max(-(-len(wanted) // step), 8 * self.threads)
         bounds = cut(costs(self.graph, wanted), pieces).tolist()
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, [wanted[a:b] for a, b in pairwise(bounds) if b > a]))
@@ -113,6 +114,12 @@ class Swing:
         # An anchor without any pair has score 0 with everyone.
         own = np.asarray(own, dtype=np.float64)
         return np.asarray(np.divide(1.0, np.sqrt(own), out=np.zeros(self.graph.n), where=own > 0))
+
+
+def _numbers(anchors: Ints | range) -> Ints:
+    if isinstance(anchors, range):
+        return np.arange(anchors.start, anchors.stop, anchors.step, dtype=np.int64)
+    return np.ascontiguousarray(anchors, dtype=np.int64)
 
 
 def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:
