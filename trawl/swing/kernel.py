@@ -106,7 +106,7 @@ class Swing:
         if self.formula.normalize == "none":
             return np.ones(self.graph.n)
         if self.formula.normalize == "degree":
-            own = self.graph.degrees.astype(np.float64)
+            own = self.graph.degrees.astype(np.float64) ** 2
         elif own is None:
             if self._own is None:
                 self._own = self.self_scores(range(self.graph.n))
