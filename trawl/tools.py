@@ -30,7 +30,7 @@ def add(commands: Any, command: Callable[[Any, str, Any, str], ArgumentParser]) 
     swing.add_argument("--out", required=True, metavar="FILE", help=out)
     swing.add_argument("--side", choices=("user", "item"), required=True)
     swing.add_argument("--top-k", type=int, default=10)
-    swing.add_argument("--normalize", choices=("none", "cosine"), default="cosine")
+    swing.add_argument("--normalize", choices=("none", "cosine", "degree"), default="cosine")
     for parser in (link, swing):
         parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
