@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trawl.swing import Bipartite, Formula, Swing, bipartite
 from trawl.swing.dense import Dense, pays
+from trawl.swing.ranking import rounded
 from trawl.swing.sparse import Sparse
 
 
@@ -87,7 +88,7 @@ def reference(graph, formula, top_k):
         own = np.diag(raw)
         scale = np.divide(1.0, np.sqrt(own), out=np.zeros(graph.n), where=own > 0)
     if formula.normalize == "degree":
-        scale = 1 / np.sqrt(np.maximum(graph.degrees, 1))
+        scale = 1 / np.maximum(graph.degrees, 1)
     out = []
     for u in range(graph.n):
         found = [(-to_40_bits(raw[u, v] * scale[u] * scale[v]), v) for v in range(graph.n) if v != u]
@@ -209,7 +210,15 @@ def test_the_way_follows_the_graph():
     graph = long_tailed()
     assert pays(graph, Formula(), 1 << 20)
     assert not pays(graph, Formula(), 4 * graph.p**2 - 1)  # the counts do not fit
-    assert not pays(sample(graph, 3), Formula(), 1 << 20)  # few candidates
+    assert not pays(sample(graph, 40), Formula(), 1 << 20)  # few candidates
     assert not pays(weighted(graph), Formula(), 1 << 20)
     assert not pays(graph, Formula(normalize="none", inverted=True), 1 << 20)
     assert not pays(graph, Formula(node_weight="power", node_b=40.0), 1 << 20)  # float32 could not hold the bounds
+
+
+def test_rounding_leaves_40_bits_in_and_out_of_the_kernels():
+    from trawl.swing.kernels.keeping import rounded as compiled
+
+    x = np.random.default_rng(0).lognormal(0, 20, 20_000)
+    assert rounded(x).tolist() == [to_40_bits(one) for one in x] == [compiled(one) for one in x]
+    assert rounded(np.array([0.0])) == compiled(0.0) == 0.0

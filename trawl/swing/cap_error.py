@@ -191,7 +191,7 @@ def _one(
 
 def _divisors(source: Source, formula: Formula, anchors: Ints, own: Floats | None) -> Floats:
     if formula.normalize == "degree":
-        return source.degrees(anchors).astype(np.float64)
+        return source.degrees(anchors).astype(np.float64) ** 2
     assert own is not None, "cosine needs the self scores of the capped run"
     return own[anchors]
 

@@ -13,12 +13,14 @@ unless a decayed graph gives others),
 - `normalize`: what a score is divided by.
   none    nothing, the printed formula.
   cosine  sqrt(s(u, u) s(v, v)).
-  degree  sqrt(|F_u| |F_v|).
+  degree  |F_u| |F_v|, which needs no self scores.
 
 Why cosine is the default: by the printed formula the most active anchors are everybody's best partner. On
 MovieLens-1M, all ratings, 188 of 6,040 users are ever a positive, ten of them serve 84 % of the anchors, and in a batch
 of 256 some 56 other anchors share an anchor's positive, which a contrastive loss then takes for negatives. With cosine
-there are 2,716 positives and .2 such collisions.
+there are 2,716 positives and .15 such collisions. Dividing by the product of the degrees comes near (2,399 and .5;
+items: cosine 1,904 positives, degree 1,900) and saves the pass over all anchors that cosine needs; the root of that
+product does not (1,072, and one user serves 17 % of the anchors).
 """
 
 from dataclasses import dataclass

@@ -31,7 +31,8 @@ from trawl.swing.scoring import Found, Scorer
 from trawl.swing.sparse import Sparse
 
 LIMIT_BYTES = 512 << 20
-_STEP = 4096  # targets at once
+_STEP = 4096  # targets at once, at most
+_ROOM = 64 << 20  # bytes of the partners of these targets
 T = TypeVar("T")
 N = TypeVar("N", bound=np.generic)
 
@@ -72,8 +73,7 @@ class Swing:
 
     def self_scores(self, anchors: Ints | range) -> Floats:
         """(len(anchors),) s(u, u), not normalised."""
-        wanted = np.asarray(anchors, dtype=np.int64)
-        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, wanted)])
+        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, _numbers(anchors), _STEP)])
 
     def topk(self, anchors: Ints | range, top_k: int, own: Floats | None = None) -> Partners:
         """The top_k partners of each of `anchors`: others with shared >= 1 and score > 0, the best first.
@@ -82,27 +82,28 @@ class Swing:
         """
         if top_k < 1:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
-        wanted = np.asarray(anchors, dtype=np.int64)
-        scale = self._scales(own)
-        return _partners(wanted, self._each(lambda some: self.scorer.search(some, scale, top_k), wanted), top_k)
+        wanted, scale = _numbers(anchors), self._scales(own)
+        top_k = min(top_k, max(1, self.graph.n - 1))
+        step = min(_STEP, max(1, _ROOM // (16 * top_k)))
+        return _partners(wanted, self._each(lambda some: self.scorer.search(some, scale, top_k), wanted, step), top_k)
 
     def leaders(self, anchors: Ints, top_k: int, own: Floats | None = None) -> Indexes:
         """(m, g) of lists that are samples: the candidates whose whole rows `topk` would read, -1 behind the last."""
         assert isinstance(self.scorer, Sampled)
-        return self.scorer.leaders(anchors, self._scales(own), top_k)
+        return self.scorer.leaders(anchors, self._scales(own), min(top_k, max(1, self.graph.n - 1)))
 
     def topk_of(self, anchors: Ints, leaders: Indexes, top_k: int, own: Floats | None = None) -> Partners:
         """What `topk` gives, of leaders that are known; the graph's full rows may lack all others."""
         assert isinstance(self.scorer, Sampled)
         return _partners(anchors, [self.scorer.of_leaders(anchors, self._scales(own), top_k, leaders)], top_k)
 
-    def _each(self, work: Callable[[Ints], T], wanted: Ints) -> list[T]:
-        """Ranges of about equal cost, several for each thread; the pieces in order."""
+    def _each(self, work: Callable[[Ints], T], wanted: Ints, step: int) -> list[T]:
+        """Work pieces of about `step` targets, with threads pieces of about equal cost; what they give, in order."""
         if not len(wanted):
             return []
         if self.threads == 1:
-            return [work(wanted[at : at + _STEP]) for at in range(0, len(wanted), _STEP)]
-        pieces = max(-(-len(wanted) // _STEP), 8 * self.threads)
+            return [work(wanted[at : at + step]) for at in range(0, len(wanted), step)]
+        pieces = max(-(-len(wanted) // step), 8 * self.threads)
         bounds = cut(costs(self.graph, wanted), pieces).tolist()
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(work, [wanted[a:b] for a, b in pairwise(bounds) if b > a]))
@@ -111,7 +112,7 @@ class Swing:
         if self.formula.normalize == "none":
             return np.ones(self.graph.n)
         if self.formula.normalize == "degree":
-            own = self.graph.degrees.astype(np.float64)
+            own = self.graph.degrees.astype(np.float64) ** 2
         elif own is None:
             if self._own is None:
                 self._own = self.self_scores(range(self.graph.n))
@@ -132,6 +133,12 @@ def _partners(wanted: Ints, found: list[Found], top_k: int) -> Partners:
         score=_joined([some.scores[keep] for some, keep in zip(found, kept, strict=True)], np.float64),
         shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
     )
+
+
+def _numbers(anchors: Ints | range) -> Ints:
+    if isinstance(anchors, range):
+        return np.arange(anchors.start, anchors.stop, anchors.step, dtype=np.int64)
+    return np.ascontiguousarray(anchors, dtype=np.int64)
 
 
 def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:

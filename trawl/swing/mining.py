@@ -34,10 +34,10 @@ class Miner:
         return range(low, high)
 
     def own(self, task: int) -> Floats:
-        """(targets,) the self scores of a task's targets; their degrees where scores are divided by these."""
+        """(targets,) the self scores of a task's targets; their degrees squared where scores are divided by these."""
         targets = self.targets(task)
         if self.by_degree:
-            return self.degrees[targets.start : targets.stop].astype(np.float64)
+            return self.degrees[targets.start : targets.stop].astype(np.float64) ** 2
         if self.swing:
             numbers = np.arange(targets.start, targets.stop)
             return self._own(self.swing, numbers, numbers)

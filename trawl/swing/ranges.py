@@ -40,7 +40,7 @@ class Ranges:
         self.swing = Swing(side.graph, replace(formula, normalize="cosine") if capped_degree else formula)
         self.own: Floats | None = None
         if capped_degree:
-            self.own = side.degrees.astype(np.float64)
+            self.own = side.degrees.astype(np.float64) ** 2
         elif formula.normalize == "cosine":
             self.own = self._self_scores(self.chosen if chosen is None else reached(side.graph, self.chosen))
 
