@@ -9,32 +9,57 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trawl import errors
+from trawl import errors, pool
 from trawl.config import Config
 from trawl.connection import address, connect
 from trawl.errors import ConfigError, EngineDied, Failed, TrawlError
-from trawl.stage import Executor, Job, Task
+from trawl.pool import InProcess, Pool, ours
+from trawl.stage import Executor, Job, Shared, Task
 from trawl.worker import run_folder, run_task
 
 
-class Inline:
+class _Sharing:
+    """Keeps what the stage at hand has made for all its workers, through its phases."""
+
+    def __init__(self, where: Pool) -> None:
+        self.pool = where
+        self._made: tuple[tuple[str, str], Shared] | None = None
+
+    def _share(self, job: Job) -> Shared:
+        make, key = job.stage.shared, (job.stage.artifact, job.fingerprint)
+        if self._made is None or self._made[0] != key:
+            self._made = None  # the one before it is let go first
+            if make is None:
+                self.pool.drop()
+                return Shared(None)
+            self._made = (key, make(job, self.pool))
+        return self._made[1]
+
+
+class Inline(_Sharing):
     """One task after another in this process: for tests and for looking with a debugger."""
 
+    def __init__(self) -> None:
+        super().__init__(InProcess())
+
     def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        shared = self._share(job) if tasks else Shared(None)
         for task in tasks:
-            yield run_task(job, task)
+            yield run_task(job, task, shared.value)
 
     def fill(self, job: Job) -> dict[str, Any]:
+        self._share(job)
         return run_folder(job)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
 
-class OnRay:
+class OnRay(_Sharing):
     """Light stages as Ray tasks on reused workers, heavy ones on Ray Data actors."""
 
     def __init__(self, cfg: Config) -> None:
+        super().__init__(pool.OnRay(cfg.resources.actors))
         self.actors = cfg.resources.actors
         self.launcher = cfg.resources.launcher
         self.local = not address(cfg)  # a cluster elsewhere may start nodes when they are asked for
@@ -59,10 +84,11 @@ class OnRay:
         try:
             before(job, tasks)
         except ray.exceptions.RayError as error:
-            raise _ours(error) or _died(job, error) from error
+            raise ours(error) or _died(job, error) from error
 
     def fill(self, job: Job) -> dict[str, Any]:
         """In this process, which then drives Ray Train; or as a task, so that several cells train side by side."""
+        self._share(job)
         if self.launcher == "ray_train":
             return run_folder(job)
         import ray
@@ -81,26 +107,28 @@ class OnRay:
         try:
             return ray.get(ray.remote(num_cpus=1)(function).remote(*arguments))
         except ray.exceptions.RayTaskError as error:
-            ours = _ours(error.cause)
-            if ours is None:
+            inner = ours(error.cause)
+            if inner is None:
                 raise
-            raise ours from error
+            raise inner from error
 
     def _tasks(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
         import ray
 
-        shared = ray.put(job)
+        given, job_ref = self._share(job), ray.put(job)
         remote = ray.remote(num_cpus=1, max_retries=5)(_guarded)
-        waiting = list(reversed(tasks))
+        waiting = tasks[::-1]
+        if given.costs:
+            waiting.sort(key=lambda task: given.costs[task.number])
         running: list[Any] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.actors:  # memory grows with what runs at a time
-                    running.append(remote.remote(shared, waiting.pop()))
+                    running.append(remote.remote(job_ref, waiting.pop(), given.value))
                 done, running = ray.wait(running, num_returns=1)
                 yield ray.get(done[0])
         except ray.exceptions.RayError as error:
-            raise _died(job, error) from error
+            raise ours(error) or _died(job, error) from error
         finally:
             for ref in running if ray.is_initialized() else ():  # a call after the shutdown would start a new cluster
                 ray.cancel(ref, force=False)
@@ -151,8 +179,8 @@ class _Actor:
         return pd.DataFrame(outcomes)
 
 
-def _guarded(job: Job, task: Task) -> dict[str, Any]:
-    return _guard(job, lambda: run_task(job, task))
+def _guarded(job: Job, task: Task, shared: Any = None) -> dict[str, Any]:
+    return _guard(job, lambda: run_task(job, task, shared))
 
 
 def _guarded_folder(job: Job) -> dict[str, Any]:
@@ -177,13 +205,6 @@ def _reraise(outcome: dict[str, Any]) -> None:
         error: TrawlError = getattr(errors, outcome["error"], Failed)(outcome["message"])
         error.add_note(outcome["trace"])
         raise error
-
-
-def _ours(error: BaseException | None) -> TrawlError | None:
-    """The error that trawl raised in a worker, of those that Ray wrapped it in."""
-    while error is not None and not isinstance(error, TrawlError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error
 
 
 def _died(job: Job, error: Exception) -> TrawlError:

@@ -37,6 +37,7 @@ class Inputs:
     fingerprints: Mapping[str, str]  # artifact -> fingerprint
     sources: Mapping[str, str] = field(default_factory=dict)  # raw inputs: key -> path
     work: tuple[str, ...] = ()  # folder of the scattered rows, below the store's root
+    shared: Any = field(default=None, repr=False, compare=False)  # what the stage had made for all its workers
     _manifests: dict[str, Manifest] = field(default_factory=dict, repr=False, compare=False)
     _scattered: dict[tuple[int, str], list[int]] = field(default_factory=dict, repr=False, compare=False)
 

@@ -23,11 +23,14 @@ def stage_line(outcome: Outcome, cell: Cell) -> None:
     counts = "; ".join(filter(None, (counts, notes_line(outcome.notes))))
     line = f"{outcome.artifact:<16} {rows:>15} {what:>9} {memory:>10}  {cell.name:<20} {counts}"
     print(line.rstrip(), file=sys.stderr, flush=True)
+    for warning in outcome.notes.get("warnings", ()):
+        print(f"  {outcome.artifact}: {warning}", file=sys.stderr, flush=True)
 
 
 def notes_line(notes: Mapping[str, Any]) -> str:
     """What a stage counted beside its rows, such as prompts asked and answers from the cache."""
-    told = ((name, count) for name, count in notes.items() if count or name == "asked")
+    counts = ((name, count) for name, count in notes.items() if isinstance(count, int | float))
+    told = ((name, count) for name, count in counts if count or name == "asked")
     return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in told)
 
 

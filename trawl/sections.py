@@ -233,6 +233,10 @@ class Resources(Section):
     num_cpus: Annotated[int, Field(ge=0)] = 0  # logical CPUs of a local cluster; 0: max(4, cores)
     actors: Annotated[int, Field(ge=1)] = 2  # workers of a stage
     encoder_gpus: Annotated[float, Field(ge=0)] = 0.0  # of each encoding actor; a fraction lets several share one
+    # swing: whether the graph stays in partitions and each task fetches the lists it needs, instead of one copy for
+    # all workers of a node; auto: when it does not fit half of the smallest node's object store
+    swing_shuffle: Literal["auto", "never", "always"] = "auto"
+    swing_block_mib: Annotated[int, Field(ge=1)] = 512  # then: memory of what a task has fetched at a time
     training_workers: Annotated[int, Field(ge=1)] = 1
     launcher: Literal["ray_train", "task"] = "ray_train"  # task: one worker, so that cells run side by side
     parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task

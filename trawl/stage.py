@@ -20,6 +20,7 @@ from trawl.config import Config
 from trawl.environment import commit, libraries, source_digest
 from trawl.errors import ArtifactError, TooManyFailures
 from trawl.inputs import Inputs
+from trawl.pool import Pool
 from trawl.store import MANIFEST, Manifest, Part, Store, digest_json
 
 EPOCH = "epoch"  # a file in the work folder of a training: "2/5", for who watches
@@ -82,6 +83,7 @@ class Stage:
     sources: Callable[[Config], dict[str, str]] = lambda cfg: {}  # raw inputs: name -> path, by content digest
     models: Callable[[Config], dict[str, str]] = lambda cfg: {}  # models with weights: recipe key -> what they are
     worker: Callable[[Inputs, Config], Worker] | None = None
+    shared: "Callable[[Job, Pool], Shared] | None" = None  # made once for all workers, before the first task
     phases: tuple[Phase, ...] = ()
     rounds: Callable[[Config], tuple[Phase, ...]] = lambda cfg: ()  # further phases that only some recipes have
     folder: Callable[[Inputs, Config, Path], dict[str, Any]] | None = None  # fills a folder instead of a table
@@ -97,6 +99,14 @@ class Stage:
     def phases_of(self, cfg: Config) -> tuple[Phase, ...]:
         """The exchanges of a recipe, in their order."""
         return (*self.phases, *self.rounds(cfg))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a stage has made once per run for all its workers; they find it as `inputs.shared`."""
+
+    value: Any  # a handle of the pool, or plain data, perhaps with handles in it
+    costs: Sequence[float] = ()  # of the tasks by their numbers, where known: the dearest begin first
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any
 
-from trawl import printing
+from trawl import printing, swing_options
 
 
 def add(commands: Any, command: Callable[[Any, str, Any, str], ArgumentParser]) -> None:
@@ -23,14 +23,7 @@ def add(commands: Any, command: Callable[[Any, str, Any, str], ArgumentParser]) 
     truth = f"for the report's accuracy: columns {ids}, accepted_entity_ids (or entity_ids) joined by |"
     link.add_argument("--truth", default="", metavar="FILE", help=truth)
     swing = command(commands, "swing", _swing, "mine positives from interactions")
-    swing.add_argument("--interactions", required=True, metavar="FILE", help="Parquet or CSV by its ending")
-    for side in ("user", "item"):
-        swing.add_argument(f"--{side}-column", required=True, metavar="NAME", help=f"its column of {side} ids")
-    out = "Parquet, CSV or TSV by its ending: anchor, rank, partner, score, shared; not the interactions"
-    swing.add_argument("--out", required=True, metavar="FILE", help=out)
-    swing.add_argument("--side", choices=("user", "item"), required=True)
-    swing.add_argument("--top-k", type=int, default=10)
-    swing.add_argument("--normalize", choices=("none", "cosine"), default="cosine")
+    swing_options.add(swing)
     for parser in (link, swing):
         parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
@@ -43,17 +36,12 @@ def _link(args: Namespace) -> None:
 
 
 def _swing(args: Namespace) -> None:
-    from trawl.swing.front import summary, swing_file
+    from trawl.swing.front import mine_file, summary
 
-    report = swing_file(
-        args.interactions,
-        args.user_column,
-        args.item_column,
-        side=args.side,
-        top_k=args.top_k,
-        normalize=args.normalize,
-        out=args.out,
-    )
+    if args.ray is None:
+        report = mine_file(args.interactions, args.out, *swing_options.asked(args))
+    else:
+        report = swing_options.on_ray(args)
     _reported(args, report, summary(report))
 
 

@@ -19,12 +19,15 @@ from trawl.store import Part, Store, digest_bytes
 _ATTEMPTS = 3  # times that a task may take its worker down before the run gives up
 
 
-def run_task(job: Job, task: Task) -> dict[str, Any]:
-    """Run one task in this process and leave its result, whole, in the store. Called by executors, in workers."""
+def run_task(job: Job, task: Task, shared: Any = None) -> dict[str, Any]:
+    """Run one task in this process and leave its result, whole, in the store. Called by executors, in workers.
+
+    shared: the value of what the stage had made for all its workers.
+    """
     store, home = job.inputs.store, (job.stage.artifact, job.fingerprint)
     label = _label(job.phase, task)
     _count_attempt(store, home, label)
-    worker = _worker(job)
+    worker = _worker(job, shared)
     if job.phase is None:
         _finish_part(job, task, worker(task))
     else:
@@ -55,14 +58,14 @@ def _count_attempt(store: Store, home: tuple[str, str], label: str) -> None:
 _WORKERS: dict[tuple[Any, ...], Any] = {}
 
 
-def _worker(job: Job) -> Any:
+def _worker(job: Job, shared: Any) -> Any:
     """The worker object of a job, built once per process; the one before it is let go."""
     key = (job.inputs.store.where(), *job.key, job.cfg.model_dump_json())  # what is not hashed counts here too
     if key not in _WORKERS:
         _WORKERS.clear()
         make = job.stage.worker if job.exchange is None else job.exchange.worker
         assert make is not None, f"{job.stage.artifact}: a table stage needs a worker"
-        _WORKERS[key] = make(job.inputs, job.cfg)
+        _WORKERS[key] = make(replace(job.inputs, shared=shared), job.cfg)
     return _WORKERS[key]
 
 

@@ -10,7 +10,7 @@ from worlds import behaviour, publish, table
 
 from trawl.errors import ArtifactError, AskedWrongly
 from trawl.report import behaviour as read
-from trawl.report import budgets, doubts, hubs, knowledge, links, outcome, texts, tokens
+from trawl.report import budgets, doubts, hub_plots, hubs, knowledge, links, outcome, page, texts, tokens
 from trawl.report.record import Record, Variant
 from trawl.store import Store
 
@@ -222,6 +222,54 @@ def test_hubness_where_a_batch_ends_between_the_rows_of_an_anchor(
         monkeypatch.setattr(Record, "batches", lambda self, v, c, rows=0, size=size: small(self, v, c, size))
         (found,) = hubs.hubs(record)
         assert (found.tied, found.anchors, found.degrees.tolist()) == (1.0, 3, [1, 1, 1])
+
+
+def _told(store: Store, notes: dict[str, Any], **settings: Any) -> Record:
+    """A run whose items 1..6 have item 7 - n as positive, and what mining left in the manifest."""
+    record = Record(store, data_run(store))
+    rows = [{"anchor": a, "rank": 0, "partner": 1 if a > 3 else 7 - a, "score": 1.0, "shared": 1} for a in range(1, 7)]
+    mark = publish(store, "item_positives", [table("item_positives", rows)], notes)
+    record.cells[0]["artifacts"]["item_positives"] = mark
+    record.cells[0]["overrides"] = settings
+    record.all = record._variants()
+    return record
+
+
+def test_hubness_shows_what_mining_told(tmp_path: Path) -> None:
+    notes = {
+        "interactions": "all",
+        "caps": {"words": "capped, users per item: 5"},
+        "cap_words": "cap error: of 9 targets",
+        "warnings": ["positives collapse", "<b>bold</b>"],
+        "degrees": {
+            "population": {"lowest": [1, 4, 9], "counts": [5, 4, 1]},
+            "positives": {"lowest": [4, 9], "counts": [1, 3]},
+        },
+    }
+    record = _told(Store(str(tmp_path)), notes, **{"training.anchors": 3})
+    (found,) = hubs.hubs(record)
+    assert (found.interactions, found.batch, found.caps, found.cap_error) == ("all", 3, *_SAID)
+    assert found.warnings == ("positives collapse", "<b>bold</b>")
+    assert found.population is not None and found.positives is not None
+    assert (found.population.median, found.positives.median) == (1, 9)
+    # 6 anchors, 3 of one positive: 6 of the 30 ordered pairs share it; 2 others in a batch of 3.
+    assert found.collisions == pytest.approx(6 / 30 * 2)
+    drawn = hub_plots.degrees([found])
+    assert drawn is not None and "half of the positives at most 9" in drawn.alt
+    text = page._render(page._contents(record))
+    assert "&lt;b&gt;bold&lt;/b&gt;" in text and "<b>bold</b>" not in text
+    assert "Cap error: of 9 targets" in text and "0.40 <small>of 3</small>" in text
+
+
+_SAID = ("capped, users per item: 5", "cap error: of 9 targets")
+
+
+def test_hubness_of_a_run_that_told_nothing(tmp_path: Path) -> None:
+    record = _told(Store(str(tmp_path)), {})
+    (found,) = hubs.hubs(record)
+    assert (found.interactions, found.batch, found.population, found.warnings) == ("liked", 256, None, ())
+    assert hub_plots.degrees([found]) is None
+    assert 'id="mined"' in page._render(page._contents(record))
 
 
 def test_results_are_means_by_arm(record: Record) -> None:

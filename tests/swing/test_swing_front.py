@@ -7,17 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from trawl.errors import AskedWrongly, ConfigError, InputError
-from trawl.swing import mine
-from trawl.swing.front import summary, swing_file
+from trawl.swing import Columns, Formula, Request, mine, mine_file
+from trawl.swing.front import summary
 
 ROWS = {"who": ["b", "b", "a", "a", "c", "b"], "what": ["x", "y", "x", "y", "y", "x"]}
 
 
-def run(tmp_path, name="in.csv", out="out.csv", **options):
-    wanted = {"top_k": 5, "normalize": "none"} | options
-    return swing_file(
-        str(tmp_path / name), "who", "what", wanted.pop("side", "user"), out=str(tmp_path / out), **wanted
-    )
+def run(tmp_path, name="in.csv", out="out.csv", side="user", top_k=5, normalize="none", **options):
+    columns = Columns(user="who", item="what")
+    request = Request(side=side, top_k=top_k, formula=Formula(normalize=normalize), **options)
+    return mine_file(tmp_path / name, tmp_path / out, columns, request)
 
 
 def write(tmp_path, text, name="in.csv"):
@@ -40,7 +39,7 @@ def test_both_formats_give_raw_ids_and_count_a_pair_once(tmp_path, ending):
 def test_ties_go_by_number_when_all_ids_are_numbers_else_by_text():
     def partners(ids):
         table = pa.table({"u": ids, "i": ["x"] * len(ids)})
-        return mine(table, "u", "i", "user", normalize="none").column("partner").to_pylist()[:2]
+        return mine(table, "u", "i", "user", formula=Formula(normalize="none")).column("partner").to_pylist()[:2]
 
     assert partners(["2", "10", "9"]) == ["9", "10"]
     assert partners(["2", "10", "9", "z"]) == ["2", "9"]
@@ -113,7 +112,7 @@ def test_one_column_as_both_and_an_input_as_out_are_refused(tmp_path):
     text = "who,what\na,x\nb,x\n"
     write(tmp_path, text)
     with pytest.raises(AskedWrongly, match="column who is named for users and for items"):
-        swing_file(str(tmp_path / "in.csv"), "who", "who", "user", top_k=1, normalize="none", out="out.csv")
+        Columns(user="who", item="who")
     with pytest.raises(AskedWrongly, match="is the input"):
         run(tmp_path, out=f"../{tmp_path.name}/in.csv")
     assert (tmp_path / "in.csv").read_text() == text

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trawl.errors import ConfigError
-from trawl.swing import Swing, swing_topk
-from trawl.swing.graph import cost_ranges, graph
+from trawl.swing import Bipartite, Formula, Swing, bipartite
+from trawl.swing.graph import cost_ranges, from_matrix
 
 
 def exact(edges, n, alpha, diagonal):
@@ -85,13 +85,8 @@ def graphs(draw):
 def test_equals_the_double_sum(world, diagonal, normalize, top_k, alpha, local):
     edges, shape = world
     rows, columns = np.array(edges, dtype=int).reshape(-1, 2).T
-    swing = Swing(
-        graph(rows, columns, shape),
-        alpha=alpha,
-        diagonal=diagonal,
-        normalize=normalize,
-        limit_bytes=0 if local else 1 << 20,
-    )
+    formula = Formula(alpha=alpha, diagonal=diagonal, normalize=normalize)
+    swing = Swing(bipartite(rows, columns, shape), formula, limit_bytes=0 if local else 1 << 20)
     assert_same(
         swing.topk(range(shape[0]), top_k), reference(edges, shape, Fraction(alpha), diagonal, normalize, top_k)
     )
@@ -101,15 +96,19 @@ def random_matrix(n=300, p=150, seed=0):
     """Long-tailed: enough candidates that the bound drops some and batches follow one another."""
     rng = np.random.default_rng(seed)
     chance = np.outer(rng.pareto(1.2, n) + 0.3, rng.pareto(1.2, p) + 0.3)
-    return sp.csr_array(rng.random((n, p)) < np.minimum(0.9, chance * 0.03))
+    return from_matrix(sp.csr_array(rng.random((n, p)) < np.minimum(0.9, chance * 0.03)))
+
+
+def swing_topk(graph, anchors=None, *, top_k=10, own=None, **formula):
+    return Swing(graph, Formula(**formula)).topk(range(graph.n) if anchors is None else anchors, top_k, own)
 
 
 @pytest.mark.parametrize("normalize", ["none", "cosine"])
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_pruned_equals_all_pairs(normalize, diagonal):
     x = random_matrix()
-    fast = Swing(x, normalize=normalize, diagonal=diagonal).topk(range(x.shape[0]), 10)
-    slow = Swing(x, normalize=normalize, diagonal=diagonal, limit_bytes=150_000).topk(range(x.shape[0]), 10)
+    fast = Swing(x, Formula(normalize=normalize, diagonal=diagonal)).topk(range(x.n), 10)
+    slow = Swing(x, Formula(normalize=normalize, diagonal=diagonal), limit_bytes=150_000).topk(range(x.n), 10)
     assert_same(fast, rows_of(slow))
     assert len(fast.anchor) > 2000
 
@@ -125,7 +124,7 @@ def test_ranges_of_anchors_put_together_are_the_whole():
 def test_ranges_are_of_about_equal_cost_and_a_hub_stands_apart():
     edges = [(0, f) for f in range(300)] + [(u, u % 300) for u in range(1, 400)]
     rows, columns = np.array(edges).T
-    bounds = cost_ranges(graph(rows, columns, (400, 300)), 4)
+    bounds = cost_ranges(bipartite(rows, columns, (400, 300)), 4)
     assert bounds[0] == 0 and bounds[-1] == 400
     assert bounds[1] == 1  # the hub alone costs more than a quarter
 
@@ -136,31 +135,33 @@ def test_equal_scores_go_to_the_smaller_index_whatever_the_numbering_of_features
     for seed in range(5):
         turn = np.random.default_rng(seed).permutation(9)
         rows, columns = np.array([(u, turn[f]) for u, f in edges]).T
-        found = swing_topk(graph(rows, columns, (4, 9)), [0], top_k=3)
+        found = swing_topk(bipartite(rows, columns, (4, 9)), [0], top_k=3)
         assert found.partner.tolist() == [1, 2, 3]
         assert len(set(found.score.tolist())) == 1
 
 
-def test_the_item_side_is_the_user_side_of_the_transpose():
+def test_the_item_side_is_the_user_side_of_the_graph_turned_round():
     x = random_matrix(60, 40, seed=2)
-    assert rows_of(swing_topk(x.T.tocsr())) == rows_of(swing_topk(sp.csr_array(x.T.toarray())))
+    turned = Bipartite(rows_ptr=x.lists_ptr, rows=x.lists, lists_ptr=x.rows_ptr, lists=x.rows)
+    users = np.repeat(np.arange(x.n), x.degrees)
+    assert rows_of(swing_topk(turned)) == rows_of(swing_topk(bipartite(x.rows, users, (x.p, x.n))))
 
 
 def test_known_self_scores_are_used():
     x = random_matrix(50, 30, seed=3)
-    own = Swing(x).self_scores()
-    assert rows_of(swing_topk(x, self_scores=own)) == rows_of(swing_topk(x))
-    assert np.allclose(swing_topk(x, self_scores=4 * own).score * 4, swing_topk(x).score)
+    own = Swing(x).self_scores(range(x.n))
+    assert rows_of(swing_topk(x, own=own)) == rows_of(swing_topk(x))
+    assert np.allclose(swing_topk(x, own=4 * own).score * 4, swing_topk(x).score)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (3, 4)])
 def test_no_edges_no_rows(shape):
-    assert rows_of(swing_topk(sp.csr_array(shape))) == []
+    assert rows_of(swing_topk(from_matrix(sp.csr_array(shape)))) == []
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"alpha": 0}, "swing.alpha"), ({"normalize": "l2"}, "swing.normalize"), ({"top_k": 0}, "swing.top_k")],
+    [({"alpha": -1}, "swing.alpha"), ({"normalize": "l2"}, "swing.normalize"), ({"top_k": 0}, "swing.top_k")],
 )
 def test_wrong_arguments_are_named(wrong, named):
     with pytest.raises(ConfigError, match=named):

@@ -9,7 +9,7 @@ from trawl.inputs import Inputs
 from trawl.schemas import TEST, TRAIN, VALID
 from trawl.stage import run_stage
 from trawl.store import Store
-from trawl.swing import mine
+from trawl.swing import Formula, mine
 from trawl.swing.stage import STAGES
 
 USERS, ITEMS = 40, 25
@@ -38,7 +38,7 @@ def positives(path, rated, *settings, cold=(), partitions=3):
 
 def expected(rated, side, **options):
     table = pa.table({"u": [str(u) for u, _, _ in rated], "i": [str(i) for _, i, _ in rated]})
-    rows = mine(table, "u", "i", side, top_k=4, **options).to_pylist()
+    rows = mine(table, "u", "i", side, top_k=4, formula=Formula(**options)).to_pylist()
     return [r | {"anchor": int(r["anchor"]), "partner": int(r["partner"])} for r in rows]
 
 

@@ -81,17 +81,17 @@ def _svg(draw: Draw, colours: dict[str, str], size: tuple[float, float]) -> str:
     return out.getvalue()
 
 
-def _legend(axes: Any, columns: int = 1) -> None:
+def legend(axes: Any, columns: int = 1) -> None:
     """Below the axes, where no data lie."""
     axes.figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=columns)
 
 
-def _room(entries: int, columns: int = 1) -> tuple[float, float]:
+def room(entries: int, columns: int = 1) -> tuple[float, float]:
     """Size of a picture with a legend of so many entries below its axes."""
     return (4.6, 3.0 + 0.18 * -(-entries // columns))
 
 
-def _columns(names: Sequence[str]) -> int:
+def columns_for(names: Sequence[str]) -> int:
     """Columns of a legend: as many as fit, for short names."""
     return max(1, min(3, 60 // (max(map(len, names), default=1) + 6)))
 
@@ -130,7 +130,7 @@ def _plain(name: str) -> str:
     return short.replace("$", r"\$")
 
 
-def _whole_numbers(axis: Any) -> None:
+def whole_numbers(axis: Any) -> None:
     """Whole numbers on a logarithmic axis instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -150,7 +150,7 @@ def similarity(links: Links) -> Picture | None:
         axes.axvline(links.threshold, color=colours["two"], linewidth=1.5, linestyle="--")
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
-        _whole_numbers(axes.yaxis)
+        whole_numbers(axes.yaxis)
         axes.set_xlim(min(0.75, max(0.0, links.edges[first] - 0.05)), 1.0)  # wide enough for ticks, whatever the data
         axes.set_xlabel("similarity of the best candidate")
         axes.set_ylabel("items (log)")
@@ -168,29 +168,35 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
     some = [h for h in hubs if len(h.degrees)]
     if not some:
         return None
-    columns = _columns([_plain_hub(h) for h in some])
+    columns = columns_for([named(h) for h in some])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         for hub, colour in zip(some, _CYCLE * len(some), strict=False):
-            label = _plain_hub(hub)
+            label = named(hub)
             # Few points are enough on a logarithmic axis; all of them would make a page of megabytes.
             ranks = np.unique(np.geomspace(1, len(hub.degrees), 200).astype(int))
             axes.plot(ranks, hub.degrees[ranks - 1], color=colour, marker=".", markersize=3, label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        _whole_numbers(axes.xaxis)
-        _whole_numbers(axes.yaxis)
+        whole_numbers(axes.xaxis)
+        whole_numbers(axes.yaxis)
         axes.set_xlabel("partner, by how often it is the first (rank)")
         axes.set_ylabel("anchors served")
-        _legend(axes, columns)
+        legend(axes, columns)
 
     words = "; ".join(f"{h.kind}s: the first serves {int(h.degrees[0]):,} of {h.anchors:,} anchors" for h in some)
     alt = f"Number of anchors that each partner serves, by rank of the partner. {words}."
     caption = "In-degree of the first positives; a steep left end means few hubs serve many anchors."
-    return picture(draw, alt, caption, _room(len(some), columns))
+    return picture(draw, alt, caption, room(len(some), columns))
 
 
-def _plain_hub(hub: Hubs) -> str:
+def cycled(number: int) -> str:
+    """A colour for each line of a picture."""
+    return _CYCLE[number % len(_CYCLE)]
+
+
+def named(hub: Hubs) -> str:
+    """A version of the positives as a legend names it."""
     return f"{hub.kind}s" + (f" ({_plain(hub.arms)})" if hub.arms else "")
 
 
@@ -217,14 +223,14 @@ def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
                 label=_plain(_alike(alike)),
             )
         axes.set_xscale("log", base=2)
-        _whole_numbers(axes.xaxis)
+        whole_numbers(axes.xaxis)
         axes.set_xlabel(f"{words} (log)")
         axes.set_ylabel("rows")
-        _legend(axes)
+        legend(axes)
 
     said = "; ".join(f"{_alike(a)}: half up to {s.median:,}, at most {s.largest:,}" for a, s in some.values())
     caption = f"{words[0].upper()}{words[1:]}, by rows."
-    return picture(draw, f"Histogram of {words}. {said}.", caption, _room(len(some)))
+    return picture(draw, f"Histogram of {words}. {said}.", caption, room(len(some)))
 
 
 def _alike(found: Sequence[Tokens]) -> str:
@@ -254,7 +260,7 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
     if not some:
         return None
     arms = list(dict.fromkeys(c.arm for c in curves))
-    columns = _columns([_plain(arm) for arm in arms])
+    columns = columns_for([_plain(arm) for arm in arms])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         shown: set[str] = set()
@@ -269,12 +275,12 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(_TITLES[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, columns)
+        legend(axes, columns)
 
     words = "; ".join(f"{c.arm}, repetition {c.repetition}: {_ends(_values(c, name))}" for c in some[:20])
     title = _TITLES[name]
     caption = f"{title[0].upper()}{title[1:]} by epoch."
-    return picture(draw, f"{title} by epoch. {words}.", caption, _room(len({c.arm for c in some}), columns))
+    return picture(draw, f"{title} by epoch. {words}.", caption, room(len({c.arm for c in some}), columns))
 
 
 def _ends(values: np.ndarray[Any, Any]) -> str:

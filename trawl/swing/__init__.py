@@ -1,4 +1,4 @@
-"""SWING on its own: interactions in, partners out; numpy, scipy and pyarrow only.
+"""SWING on its own: interactions in, partners out; numpy, scipy, pyarrow and numba only.
 
 import pyarrow as pa
 from trawl.swing import mine
@@ -7,8 +7,27 @@ views = pa.table({"who": ["ann", "ann", "bob", "bob"], "what": ["x", "y", "x", "
 mine(views, "who", "what", side="user", top_k=5)  # anchor, rank, partner, score, shared
 """
 
+from trawl.swing.formula import Formula
+from trawl.swing.front import Request, mine_file
+from trawl.swing.graph import Bipartite, bipartite
 from trawl.swing.hubness import Hubness, hubness
-from trawl.swing.kernel import Partners, Swing, swing_topk
-from trawl.swing.tables import mine
+from trawl.swing.kernel import Partners, Swing
+from trawl.swing.reading import Columns
+from trawl.swing.sides import Caps
+from trawl.swing.tables import Days, mine
 
-__all__ = ["Hubness", "Partners", "Swing", "hubness", "mine", "swing_topk"]
+__all__ = [
+    "Bipartite",
+    "Caps",
+    "Columns",
+    "Days",
+    "Formula",
+    "Hubness",
+    "Partners",
+    "Request",
+    "Swing",
+    "bipartite",
+    "hubness",
+    "mine",
+    "mine_file",
+]

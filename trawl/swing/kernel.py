@@ -1,41 +1,45 @@
-"""Exact SWING (T eq. 1) with the k best partners of each anchor.
+"""SWING with the k best partners of each anchor; see `formula` for what is computed.
 
-    s(u, v) = sum over i, j in I_u ∩ I_v of 1 / (alpha + |U_i ∩ U_j|)
+Ways to the same answer, picked by the graph and by each target's degree:
 
-With X the 0/1 matrix of anchors x features and W = 1 / (alpha + XᵀX), the scores of anchor u against all others are
-rowsum((X_F W_FF) ∘ X_F), F = the features of u. Two ways to the same answer, picked by the size of W:
+- `kernels.dense`, where the candidates of a target are a good part of all anchors and a table of all pairs of features
+  fits: most candidates are dropped unseen by an upper bound.
+- `kernels.masks`, sparse graphs, targets of at most 64 features: the target's pairs are counted among its candidates.
+- `kernels.lists`, the same for targets of any degree, and for edge weights.
+- `kernels.sampled`, lists that are samples of longer ones: another answer, nearer to that of whole lists.
 
-- `dense.Dense`: W stands whole in memory; most candidates are dropped unseen by an upper bound.
-- `local.Local`: the W_FF of one anchor at a time, in blocks, for feature sides too large for a whole W.
-
-Sums are in float64 and scores are rounded to 40 bits (1e-12 relative) before they are ranked: sums that are equal in
-exact arithmetic then tie whatever the order of their terms, and ties go to the smaller index.
-
-Why cosine, s(u, v) / sqrt(s(u, u) s(v, v)), is the default: by the printed formula the most active anchors are
-everybody's best partner (on MovieLens-1M 188 of 6,040 users are ever a positive; with cosine 2,716).
+Scores are summed in float64 and rounded to 40 bits (1e-12 relative) before they are ranked: sums that are equal in
+exact arithmetic then tie whatever the order of their terms, and ties go to the smaller index. The answer is the same
+for any split of the anchors into ranges, any number of threads and of workers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from trawl.errors import ConfigError
-from trawl.swing.dense import Dense
-from trawl.swing.graph import Floats, Ints, canonical
-from trawl.swing.local import Local
-from trawl.swing.ranking import best
+from trawl.swing.dense import Dense, pays
+from trawl.swing.formula import Formula
+from trawl.swing.graph import Bipartite, Floats, Indexes, Ints, costs, cut
+from trawl.swing.sampled import Sampled, sampled_lists
+from trawl.swing.scoring import Found, Scorer
+from trawl.swing.sparse import Sparse
 
 LIMIT_BYTES = 512 << 20
-Normalize = Literal["none", "cosine"]
+_STEP = 4096  # targets at once, at most
+_ROOM = 64 << 20  # bytes of the partners of these targets
+T = TypeVar("T")
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Partners:
-    """Rows (anchor, rank) in that order; numbers of rows of the matrix, from 0. All arrays have one length."""
+    """Rows (anchor, rank) in that order; numbers of anchors, from 0. All arrays have one length."""
 
     anchor: Ints
     rank: npt.NDArray[np.int32]
@@ -44,90 +48,98 @@ class Partners:
     shared: Ints  # features that anchor and partner have in common
 
 
-class Scorer(Protocol):
-    """A way to compute SWING. `scale` (n,): 1 / sqrt(self score) by anchor for cosine, ones for none."""
-
-    def self_scores(self) -> Floats: ...
-
-    def search(self, anchors: Ints, scale: Floats, top_k: int) -> Sequence[tuple[Ints, Floats, Ints]]: ...
-
-
 class Swing:
-    """SWING over one matrix, prepared once and asked for ranges of anchors as often as wanted.
+    """SWING over one graph, prepared once and asked for ranges of anchors as often as wanted.
 
-    matrix: (n, p) sparse, any non-zero value is an edge, counted once. alpha > 0. diagonal: whether the sums include
-    i = j. limit_bytes bounds the tables over features (8 p² bytes for the fast way). Raises ConfigError.
+    limit_bytes bounds the tables over features (see `sparse`, `dense`); threads: of this process that work at a range.
+    Raises ConfigError.
     """
 
     def __init__(
-        self,
-        matrix: sp.csr_array,
-        *,
-        alpha: float = 1.0,
-        diagonal: bool = True,
-        normalize: Normalize = "cosine",
-        limit_bytes: int = LIMIT_BYTES,
+        self, graph: Bipartite, formula: Formula | None = None, *, limit_bytes: int = LIMIT_BYTES, threads: int = 1
     ) -> None:
-        if not alpha > 0:
-            raise ConfigError(f"swing.alpha = {alpha}: must be above 0, or a pair without common users divides by 0")
-        if normalize not in ("none", "cosine"):
-            raise ConfigError(f"swing.normalize = {normalize!r}: choose none or cosine")
-        self.matrix = canonical(matrix)
-        self.normalize = normalize
-        whole = 8 * self.matrix.shape[1] ** 2 <= limit_bytes
-        self.scorer: Scorer = (
-            Dense(self.matrix, alpha, diagonal) if whole else Local(self.matrix, alpha, diagonal, limit_bytes)
-        )
-        self._scale: Floats | None = None
+        self.graph, self.formula, self.threads = graph, formula or Formula(), threads
+        if threads < 1:
+            raise ConfigError(f"threads = {threads}: must be at least 1")
+        if self.formula.inverted and graph.row_values is not None:
+            raise ConfigError("swing.inverted = true: not with edge weights")
+        self.scorer: Scorer
+        if sampled_lists(graph):
+            self.scorer = Sampled(graph, self.formula, limit_bytes)
+        else:
+            way = Dense if pays(graph, self.formula, limit_bytes) else Sparse
+            self.scorer = way(graph, self.formula, limit_bytes)
+        self._own: Floats | None = None
 
-    def self_scores(self) -> Floats:
-        """(n,) s(u, u) of every anchor."""
-        return self.scorer.self_scores()
+    def self_scores(self, anchors: Ints | range) -> Floats:
+        """(len(anchors),) s(u, u), not normalised."""
+        return np.concatenate([np.empty(0), *self._each(self.scorer.self_scores, _numbers(anchors), _STEP)])
 
-    def topk(self, anchors: Ints | range, top_k: int, self_scores: Floats | None = None) -> Partners:
+    def topk(self, anchors: Ints | range, top_k: int, own: Floats | None = None) -> Partners:
         """The top_k partners of each of `anchors`: others with shared >= 1 and score > 0, the best first.
 
-        self_scores (n,), where they are known from elsewhere, saves computing them; only cosine needs them.
+        own (n,): the self scores of all anchors, needed by cosine and computed when not given.
         """
         if top_k < 1:
             raise ConfigError(f"swing.top_k = {top_k}: must be at least 1")
-        wanted = np.asarray(anchors, dtype=np.int64)
-        found = self.scorer.search(wanted, self._scales(self_scores), top_k)
-        ranked = [best(candidates, scores, shared, top_k) for candidates, scores, shared in found]
-        sizes = np.array([len(partner) for partner, _, _ in ranked], dtype=np.int64)
-        return Partners(
-            anchor=np.repeat(wanted, sizes),
-            rank=(np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)).astype(np.int32),
-            partner=np.concatenate([np.empty(0, np.int64), *(r[0] for r in ranked)]),
-            score=np.concatenate([np.empty(0, np.float64), *(r[1] for r in ranked)]),
-            shared=np.concatenate([np.empty(0, np.int64), *(r[2] for r in ranked)]),
-        )
+        wanted, scale = _numbers(anchors), self._scales(own)
+        top_k = min(top_k, max(1, self.graph.n - 1))
+        step = min(_STEP, max(1, _ROOM // (16 * top_k)))
+        return _partners(wanted, self._each(lambda some: self.scorer.search(some, scale, top_k), wanted, step), top_k)
 
-    def _scales(self, self_scores: Floats | None) -> Floats:
-        if self._scale is None:
-            count = self.matrix.shape[0]
-            if self.normalize == "none":
-                self._scale = np.ones(count)
-            else:
-                own = self.self_scores() if self_scores is None else np.asarray(self_scores, dtype=np.float64)
-                # An anchor without any pair has score 0 with everyone.
-                self._scale = np.divide(1.0, np.sqrt(own), out=np.zeros(count), where=own > 0)
-        return self._scale
+    def leaders(self, anchors: Ints, top_k: int, own: Floats | None = None) -> Indexes:
+        """(m, g) of lists that are samples: the candidates whose whole rows `topk` would read, -1 behind the last."""
+        assert isinstance(self.scorer, Sampled)
+        return self.scorer.leaders(anchors, self._scales(own), min(top_k, max(1, self.graph.n - 1)))
+
+    def topk_of(self, anchors: Ints, leaders: Indexes, top_k: int, own: Floats | None = None) -> Partners:
+        """What `topk` gives, of leaders that are known; the graph's full rows may lack all others."""
+        assert isinstance(self.scorer, Sampled)
+        return _partners(anchors, [self.scorer.of_leaders(anchors, self._scales(own), top_k, leaders)], top_k)
+
+    def _each(self, work: Callable[[Ints], T], wanted: Ints, step: int) -> list[T]:
+        """Work pieces of about `step` targets, with threads pieces of about equal cost; what they give, in order."""
+        if not len(wanted):
+            return []
+        if self.threads == 1:
+            return [work(wanted[at : at + step]) for at in range(0, len(wanted), step)]
+        pieces = max(-(-len(wanted) // step), 8 * self.threads)
+        bounds = cut(costs(self.graph, wanted), pieces).tolist()
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(work, [wanted[a:b] for a, b in pairwise(bounds) if b > a]))
+
+    def _scales(self, own: Floats | None) -> Floats:
+        if self.formula.normalize == "none":
+            return np.ones(self.graph.n)
+        if self.formula.normalize == "degree":
+            own = self.graph.degrees.astype(np.float64) ** 2
+        elif own is None:
+            if self._own is None:
+                self._own = self.self_scores(range(self.graph.n))
+            own = self._own
+        # An anchor without any pair has score 0 with everyone.
+        own = np.asarray(own, dtype=np.float64)
+        return np.asarray(np.divide(1.0, np.sqrt(own), out=np.zeros(self.graph.n), where=own > 0))
 
 
-def swing_topk(
-    matrix: sp.csr_array,
-    anchors: Ints | range | None = None,
-    *,
-    alpha: float = 1.0,
-    diagonal: bool = True,
-    normalize: Normalize = "cosine",
-    top_k: int = 10,
-    self_scores: Floats | None = None,
-) -> Partners:
-    """The k best partners of `anchors` (all rows by default) by SWING over an (anchors x features) matrix.
+def _partners(wanted: Ints, found: list[Found], top_k: int) -> Partners:
+    sizes = np.concatenate([np.empty(0, np.int64), *(some.sizes for some in found)])
+    first = np.cumsum(sizes) - sizes
+    kept = [np.arange(top_k) < some.sizes[:, None] for some in found]
+    return Partners(
+        anchor=np.repeat(wanted, sizes),
+        rank=(np.arange(sizes.sum()) - np.repeat(first, sizes)).astype(np.int32),
+        partner=_joined([some.partners[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
+        score=_joined([some.scores[keep] for some, keep in zip(found, kept, strict=True)], np.float64),
+        shared=_joined([some.shared[keep] for some, keep in zip(found, kept, strict=True)], np.int64),
+    )
 
-    See `Swing` for the arguments; for many ranges over one matrix keep a `Swing`. Raises ConfigError.
-    """
-    swing = Swing(matrix, alpha=alpha, diagonal=diagonal, normalize=normalize)
-    return swing.topk(range(matrix.shape[0]) if anchors is None else anchors, top_k, self_scores)
+
+def _numbers(anchors: Ints | range) -> Ints:
+    if isinstance(anchors, range):
+        return np.arange(anchors.start, anchors.stop, anchors.step, dtype=np.int64)
+    return np.ascontiguousarray(anchors, dtype=np.int64)
+
+
+def _joined(pieces: list[npt.NDArray[Any]], kind: type[N]) -> npt.NDArray[N]:
+    return np.asarray(np.concatenate([np.empty(0, kind), *pieces]).astype(kind))

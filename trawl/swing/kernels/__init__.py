@@ -1,0 +1,1 @@
+"""The compiled part of SWING. Importing a module here compiles it or loads its machine code: see `compiling`."""
