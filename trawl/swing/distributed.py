@@ -10,7 +10,7 @@ The answer is that of one process to the last bit, whatever the number of worker
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -29,7 +29,7 @@ from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.hubness import hubness
 from trawl.swing.mining import Miner
-from trawl.swing.numbering import InputPart, numbered, pairs, parts_of
+from trawl.swing.numbering import InputPart, Numbered, numbered, pairs, parts_of
 from trawl.swing.reading import Columns
 from trawl.swing.sharing import Parted, Prepared, Shuffle, Whole
 from trawl.swing.tables import SCHEMA
@@ -81,7 +81,8 @@ def mine_distributed(
 ) -> dict[str, Any]:
     """Fill the folder `out` (path or URI, seen by all nodes) with partners; returns the report.
 
-    source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. A call that was ended goes on when
+    source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. The pool keeps its graph, so that
+    the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on when
     it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum over
     tasks, which run side by side. Raises InputError for input that is wrong or a folder that
     holds another call's partners, EngineDied when a task kept losing its worker.
@@ -93,9 +94,15 @@ def mine_distributed(
     done = _begun(store, identity)
     if done:
         return done
-    found = numbered(pool, parts, columns)
-    shape = (found.users.count, found.items.count)
-    both = adjacency.build(pool, pairs, found.parts, shape, count=adjacency.partitions(found.rows))
+
+    def build() -> tuple[Numbered, adjacency.Adjacency]:
+        found = numbered(pool, parts, columns)
+        shape = (found.users.count, found.items.count)
+        both = adjacency.build(pool, pairs, found.parts, shape, count=adjacency.partitions(found.rows))
+        return replace(found, parts=()), both
+
+    found, both = pool.keep(_input_digest(parts, columns), build)
+    shape = both.shape
     side_ids = found.users if options.side == "user" else found.items
     given, prepared = capping.give(
         pool,
@@ -108,7 +115,6 @@ def mine_distributed(
         block_bytes=block_bytes,
     )
     counts = {"read": found.read, "interactions": found.rows, "pairs": both.edges, "users": shape[0], "items": shape[1]}
-    del found, both
     mining = _Mining(digest_json([identity, out]), store, options.formula, options.top_k)
     prepared_at = time.monotonic()
     own, first = _first_pass(pool, mining, given, prepared)
@@ -125,13 +131,19 @@ def parts_in(out: Store) -> list[str]:
     return [name for name in out.names() if name.startswith("part-")]
 
 
-def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
-    """Digest of what the result depends on; files count by size and time of change."""
+def _input_digest(parts: Sequence[InputPart], columns: Columns) -> str:
+    """Of which rows are read; files count by size and time of change."""
     stats = [(part.piece.path.stat(), part) for part in parts]
     files = [[str(p.piece.path), p.first, p.last, s.st_size, s.st_mtime_ns] for s, p in stats]
+    return digest_json([files, asdict(columns)])
+
+
+def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
+    """Digest of what the result depends on."""
     names = ("users_per_item", "items_per_user", "target_features", "cap_seed", "exact_steps")
     rules = {name: getattr(options.settings, name) for name in names}
-    return digest_json([files, asdict(columns), options.side, asdict(options.formula), options.top_k, rules])
+    source = _input_digest(parts, columns)
+    return digest_json([source, options.side, asdict(options.formula), options.top_k, rules])
 
 
 def _begun(store: Store, identity: str) -> dict[str, Any]:
