@@ -82,10 +82,10 @@ def mine_distributed(
     """Fill the folder `out` (path or URI, seen by all nodes) with partners; returns the report.
 
     source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. The pool keeps its graph, so that
-    the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on when
-    it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum over
-    tasks, which run side by side. Raises InputError for input that is wrong or a folder that
-    holds another call's partners, EngineDied when a task kept losing its worker.
+    the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on
+    when it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum
+    over tasks, which run side by side. Raises InputError for input that is wrong or a folder that holds another call's
+    partners, EngineDied when a task kept losing its worker.
     """
     started = time.monotonic()
     parts = parts_of(source, columns)
