@@ -105,7 +105,7 @@ def one(source: str, workers: int, sides: list[str], out: str) -> dict[str, Any]
             "kernel_share": report["seconds"]["kernel"] / workers / seconds,
             **{f"{k}_seconds": v for k, v in report["seconds"].items()},
             **{k: report[k] for k in ("interactions", "pairs", "rows", "parts", "graph_bytes")},
-            "cap_error": report.get("cap_error"),
+            "caps_cost": report.get("cap_error"),
             "caps": report["caps"]["words"],
         }
     figures["seconds"] = time.monotonic() - started

@@ -83,8 +83,8 @@ def mine_distributed(
 
     source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. The pool keeps its graph, so that
     the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on
-    when it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum
-    over tasks, which run side by side. Raises InputError for input that is wrong or a folder that holds another call's
+    when it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` and
+    `cap_error` are sums over tasks, which run side by side. Raises InputError for input that is wrong or a folder that holds another call's
     partners, EngineDied when a task kept losing its worker.
     """
     started = time.monotonic()
@@ -119,7 +119,9 @@ def mine_distributed(
     prepared_at = time.monotonic()
     own, first = _first_pass(pool, mining, given, prepared)
     second = _each(pool, _mine, mining, prepared, "best", given, given.mined, own, side_ids.text)
-    seconds = {"graph": prepared_at - started, "mining": time.monotonic() - prepared_at, "kernel": first + second}
+    kernel, judging = (first + second).tolist()
+    mined = time.monotonic() - prepared_at
+    seconds = {"graph": prepared_at - started, "mining": mined, "kernel": kernel, "cap_error": judging}
     report = counts | _told(pool, mining, given, prepared) | {"seconds": seconds}
     store.write_text(json.dumps(report), REPORT)
     store.remove(_WORK)
@@ -159,23 +161,24 @@ def _begun(store: Store, identity: str) -> dict[str, Any]:
     return {}
 
 
-def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> float:
-    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first; seconds in the kernel."""
+def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> Floats:
+    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first; the sum of its seconds."""
     ready = set(mining.out.names(_WORK))
     left = [t for t in range(len(prepared.costs)) if f"{name}-{t:05d}.npy" not in ready]
     left.sort(key=lambda t: -prepared.costs[t])
     shared = pool.call(_same, mining)  # not sent anew with each task
-    return sum(pool.results(work, [(shared, t, *more) for t in left]), 0.0)
+    found = pool.results(work, [(shared, t, *more) for t in left])
+    return np.sum([(0.0, 0.0), *found], axis=0, dtype=np.float64)
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> tuple[Handle | None, float]:
-    """What scores are divided by, of all anchors, as a handle; seconds in the kernel."""
+def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> tuple[Handle | None, Floats]:
+    """What scores are divided by, of all anchors, as a handle; seconds as of `_each`."""
     if mining.formula.normalize == "none":
-        return None, 0.0
+        return None, np.zeros(2)
     seconds = _each(pool, _own, mining, prepared, "own", given.mined)
     return pool.call(_loaded, mining.out, "own", len(prepared.costs)), seconds
 
@@ -191,16 +194,21 @@ def _miner(mining: _Mining, graph: Whole | Parted) -> Miner:
     return _MINERS[mining.token]
 
 
-def _own(mining: _Mining, task: int, graph: Whole | Parted) -> float:
+_Seconds = tuple[float, float]  # in the kernel, on the error of caps
+
+
+def _own(mining: _Mining, task: int, graph: Whole | Parted) -> _Seconds:
     miner = _miner(mining, graph)
     started = time.monotonic()
     own = miner.own(task)
     seconds = time.monotonic() - started
     _leave(mining.out, own, "own", task)
-    return seconds
+    return seconds, 0.0
 
 
-def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array) -> float:
+def _mine(
+    mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array
+) -> _Seconds:
     """Write a part, and then the best partner of each of its anchors by number, which also says that it is there."""
     miner = _miner(mining, graph)
     started = time.monotonic()
@@ -218,11 +226,13 @@ def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: 
     )
     mining.out.write_parquet(table, f"part-{task:05d}.parquet")
     fetched = miner.fetched
+    started = time.monotonic()
     error = capping.error_of(given, mining.formula, miner.targets(task), found, mining.top_k, own)
+    judged = time.monotonic() - started
     told = {"rows": table.num_rows, "blocks": len(fetched), "bytes": sum(fetched), "error": vars(error)}
     mining.out.write_text(json.dumps(told), _WORK, f"told-{task:05d}.json")
     _leave(mining.out, found.partner[found.rank == 0], "best", task)
-    return seconds
+    return seconds, judged
 
 
 def _leave(out: Store, array: Floats | Ints, name: str, task: int) -> None:
