@@ -84,8 +84,8 @@ def mine_distributed(
     source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. The pool keeps its graph, so that
     the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on
     when it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` and
-    `cap_error` are sums over tasks, which run side by side. Raises InputError for input that is wrong or a folder that holds another call's
-    partners, EngineDied when a task kept losing its worker.
+    `cap_error` are sums over tasks, which run side by side. Raises InputError for input that is wrong or a folder that
+    holds another call's partners, EngineDied when a task kept losing its worker.
     """
     started = time.monotonic()
     parts = parts_of(source, columns)
