@@ -168,7 +168,7 @@ def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str,
     left.sort(key=lambda t: -prepared.costs[t])
     shared = pool.call(_same, mining)  # not sent anew with each task
     found = pool.results(work, [(shared, t, *more) for t in left])
-    return np.sum([(0.0, 0.0), *found], axis=0, dtype=np.float64)
+    return np.asarray(np.sum([(0.0, 0.0), *found], axis=0))
 
 
 def _same(value: Any) -> Any:
