@@ -94,17 +94,18 @@ def one(source: str, workers: int, sides: list[str], out: str) -> dict[str, Any]
     figures: dict[str, Any] = {"workers": workers, "start_seconds": time.monotonic() - started, "sides": {}}
     cpu = _cpu()
     started = time.monotonic()
+    pool = OnRay(workers)
     for side in sides:
         begun = time.monotonic()
         options = Options(side=side, formula=Formula(), top_k=10, caps=settings_of(**CAPS[side]))  # type: ignore[arg-type]
-        report = mine_distributed(OnRay(workers), source, Columns(user="user", item="item"), options, f"{out}/{side}")
+        report = mine_distributed(pool, source, Columns(user="user", item="item"), options, f"{out}/{side}")
         seconds = time.monotonic() - begun
         figures["sides"][side] = {
             "seconds": seconds,
             "kernel_share": report["seconds"]["kernel"] / workers / seconds,
             **{f"{k}_seconds": v for k, v in report["seconds"].items()},
             **{k: report[k] for k in ("interactions", "pairs", "rows", "parts", "graph_bytes")},
-            "cap_error": report.get("cap_error"),
+            "caps_cost": report.get("cap_error"),
             "caps": report["caps"]["words"],
         }
     figures["seconds"] = time.monotonic() - started

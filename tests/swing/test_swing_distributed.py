@@ -186,3 +186,19 @@ def test_caps_keep_what_the_ids_say_and_their_error_is_told(tmp_path):
     assert reports[0]["caps"]["lists"] == 60 and reports[0]["caps"]["cut_lists"] == 40
     assert reports[0]["cap_error"] == reports[1]["cap_error"]
     assert reports[0]["cap_error"]["targets"] > 0 and reports[0]["cap_error"]["recall"] < 1
+
+
+def test_the_other_side_is_mined_without_reading_again(tmp_path, monkeypatch):
+    table = draw()
+    source, pool = write(tmp_path / "in", table), InProcess()
+    read = []
+    numbered = distributed.numbered
+    monkeypatch.setattr(distributed, "numbered", lambda *given: read.append(1) or numbered(*given))
+    for side in ("user", "item"):
+        options = Options(side=side, formula=Formula(), top_k=5)
+        mine_distributed(pool, source, COLUMNS, options, str(tmp_path / side))
+        same(mined(tmp_path / side), table, side, top_k=5)
+    assert len(read) == 1
+    write(tmp_path / "in", draw(seed=3))
+    mine_distributed(pool, source, COLUMNS, options, str(tmp_path / "changed"))
+    assert len(read) == 2

@@ -10,7 +10,7 @@ The answer is that of one process to the last bit, whatever the number of worker
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -29,7 +29,7 @@ from trawl.swing.formula import Formula
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.hubness import hubness
 from trawl.swing.mining import Miner
-from trawl.swing.numbering import InputPart, numbered, pairs, parts_of
+from trawl.swing.numbering import InputPart, Numbered, numbered, pairs, parts_of
 from trawl.swing.reading import Columns
 from trawl.swing.sharing import Parted, Prepared, Shuffle, Whole
 from trawl.swing.tables import SCHEMA
@@ -81,9 +81,10 @@ def mine_distributed(
 ) -> dict[str, Any]:
     """Fill the folder `out` (path or URI, seen by all nodes) with partners; returns the report.
 
-    source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. A call that was ended goes on when
-    it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` is the sum over
-    tasks, which run side by side. Raises InputError for input that is wrong or a folder that
+    source: a Parquet or CSV file, or a folder of Parquet files, seen by all nodes. The pool keeps its graph, so that
+    the other side, mined next with the same pool, finds it; `pool.drop()` lets it go. A call that was ended goes on
+    when it is made again; one that is done gives its report. seconds of the report: of this call; `kernel` and
+    `cap_error` are sums over tasks, which run side by side. Raises InputError for input that is wrong or a folder that
     holds another call's partners, EngineDied when a task kept losing its worker.
     """
     started = time.monotonic()
@@ -93,9 +94,15 @@ def mine_distributed(
     done = _begun(store, identity)
     if done:
         return done
-    found = numbered(pool, parts, columns)
-    shape = (found.users.count, found.items.count)
-    both = adjacency.build(pool, pairs, found.parts, shape, count=adjacency.partitions(found.rows))
+
+    def build() -> tuple[Numbered, adjacency.Adjacency]:
+        found = numbered(pool, parts, columns)
+        shape = (found.users.count, found.items.count)
+        both = adjacency.build(pool, pairs, found.parts, shape, count=adjacency.partitions(found.rows))
+        return replace(found, parts=()), both
+
+    found, both = pool.keep(_input_digest(parts, columns), build)
+    shape = both.shape
     side_ids = found.users if options.side == "user" else found.items
     given, prepared = capping.give(
         pool,
@@ -108,12 +115,13 @@ def mine_distributed(
         block_bytes=block_bytes,
     )
     counts = {"read": found.read, "interactions": found.rows, "pairs": both.edges, "users": shape[0], "items": shape[1]}
-    del found, both
     mining = _Mining(digest_json([identity, out]), store, options.formula, options.top_k)
     prepared_at = time.monotonic()
     own, first = _first_pass(pool, mining, given, prepared)
     second = _each(pool, _mine, mining, prepared, "best", given, given.mined, own, side_ids.text)
-    seconds = {"graph": prepared_at - started, "mining": time.monotonic() - prepared_at, "kernel": first + second}
+    kernel, judging = (first + second).tolist()
+    mined = time.monotonic() - prepared_at
+    seconds = {"graph": prepared_at - started, "mining": mined, "kernel": kernel, "cap_error": judging}
     report = counts | _told(pool, mining, given, prepared) | {"seconds": seconds}
     store.write_text(json.dumps(report), REPORT)
     store.remove(_WORK)
@@ -125,13 +133,19 @@ def parts_in(out: Store) -> list[str]:
     return [name for name in out.names() if name.startswith("part-")]
 
 
-def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
-    """Digest of what the result depends on; files count by size and time of change."""
+def _input_digest(parts: Sequence[InputPart], columns: Columns) -> str:
+    """Of which rows are read; files count by size and time of change."""
     stats = [(part.piece.path.stat(), part) for part in parts]
     files = [[str(p.piece.path), p.first, p.last, s.st_size, s.st_mtime_ns] for s, p in stats]
+    return digest_json([files, asdict(columns)])
+
+
+def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
+    """Digest of what the result depends on."""
     names = ("users_per_item", "items_per_user", "target_features", "cap_seed", "exact_steps")
     rules = {name: getattr(options.settings, name) for name in names}
-    return digest_json([files, asdict(columns), options.side, asdict(options.formula), options.top_k, rules])
+    source = _input_digest(parts, columns)
+    return digest_json([source, options.side, asdict(options.formula), options.top_k, rules])
 
 
 def _begun(store: Store, identity: str) -> dict[str, Any]:
@@ -147,23 +161,24 @@ def _begun(store: Store, identity: str) -> dict[str, Any]:
     return {}
 
 
-def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> float:
-    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first; seconds in the kernel."""
+def _each(pool: Pool, work: Any, mining: _Mining, prepared: Prepared, name: str, *more: Any) -> Floats:
+    """Call `work` for each task that has not left `name`-NUMBER.npy yet, the dearest first; the sum of its seconds."""
     ready = set(mining.out.names(_WORK))
     left = [t for t in range(len(prepared.costs)) if f"{name}-{t:05d}.npy" not in ready]
     left.sort(key=lambda t: -prepared.costs[t])
     shared = pool.call(_same, mining)  # not sent anew with each task
-    return sum(pool.results(work, [(shared, t, *more) for t in left]), 0.0)
+    found = pool.results(work, [(shared, t, *more) for t in left])
+    return np.asarray(np.sum([(0.0, 0.0), *found], axis=0))
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> tuple[Handle | None, float]:
-    """What scores are divided by, of all anchors, as a handle; seconds in the kernel."""
+def _first_pass(pool: Pool, mining: _Mining, given: Given, prepared: Prepared) -> tuple[Handle | None, Floats]:
+    """What scores are divided by, of all anchors, as a handle; seconds as of `_each`."""
     if mining.formula.normalize == "none":
-        return None, 0.0
+        return None, np.zeros(2)
     seconds = _each(pool, _own, mining, prepared, "own", given.mined)
     return pool.call(_loaded, mining.out, "own", len(prepared.costs)), seconds
 
@@ -179,16 +194,21 @@ def _miner(mining: _Mining, graph: Whole | Parted) -> Miner:
     return _MINERS[mining.token]
 
 
-def _own(mining: _Mining, task: int, graph: Whole | Parted) -> float:
+_Seconds = tuple[float, float]  # in the kernel, on the error of caps
+
+
+def _own(mining: _Mining, task: int, graph: Whole | Parted) -> _Seconds:
     miner = _miner(mining, graph)
     started = time.monotonic()
     own = miner.own(task)
     seconds = time.monotonic() - started
     _leave(mining.out, own, "own", task)
-    return seconds
+    return seconds, 0.0
 
 
-def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array) -> float:
+def _mine(
+    mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: Floats | None, ids: pa.Array
+) -> _Seconds:
     """Write a part, and then the best partner of each of its anchors by number, which also says that it is there."""
     miner = _miner(mining, graph)
     started = time.monotonic()
@@ -206,11 +226,13 @@ def _mine(mining: _Mining, task: int, given: Given, graph: Whole | Parted, own: 
     )
     mining.out.write_parquet(table, f"part-{task:05d}.parquet")
     fetched = miner.fetched
+    started = time.monotonic()
     error = capping.error_of(given, mining.formula, miner.targets(task), found, mining.top_k, own)
+    judged = time.monotonic() - started
     told = {"rows": table.num_rows, "blocks": len(fetched), "bytes": sum(fetched), "error": vars(error)}
     mining.out.write_text(json.dumps(told), _WORK, f"told-{task:05d}.json")
     _leave(mining.out, found.partner[found.rank == 0], "best", task)
-    return seconds
+    return seconds, judged
 
 
 def _leave(out: Store, array: Floats | Ints, name: str, task: int) -> None:
