@@ -24,4 +24,6 @@ class Training(Section):
     anchors: Annotated[int, Field(ge=2)] = 256  # most anchors of the contrastive loss per side and step
     positives: Annotated[int, Field(ge=1)] = 1  # drawn among the top so many partners
     seed: int = 0
-    precision: Literal["float32", "float64"] = "float32"
+    # of parameters and arithmetic; bfloat16: float32 parameters, arithmetic of the training steps in bfloat16
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    compile: bool = False  # torch.compile of backbone and adapters: faster after a minute or two, last digits differ

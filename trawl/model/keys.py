@@ -39,4 +39,6 @@ def keys(cfg: Config) -> tuple[str, ...]:
     out += [f"training.w_{side}" for side in contrastive]
     if contrastive:
         out += [f"training.{k}" for k in ("temperature", "reduction", "anchors", "positives")]
+    if cfg.training.compile:
+        out += ["training.compile"]
     return tuple(out)
