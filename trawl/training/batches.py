@@ -37,6 +37,9 @@ class Rows:
         """(step, picks) of an epoch from step `first` on, for `take`."""
         return epoch_batches(len(self), size, seed, epoch, first)
 
+    def close(self) -> None:
+        """Nothing is to be given back."""
+
     def take(self, picks: Array | slice) -> "Rows":
         return Rows(self.user[picks], self.item[picks], self.label[picks], self.begin[picks], self.end[picks])
 

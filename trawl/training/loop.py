@@ -97,6 +97,7 @@ class Training:
             )
             self._close_epoch(validation)
             report(now.epochs[-1], self.state)
+        self.material.train.close()
         return now
 
     def state(self) -> dict[str, Any]:
