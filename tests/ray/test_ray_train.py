@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class _Killer:
             calls[0] += 1
             last = rank == self.workers - 1
             if last and calls[0] > steps + 1 + 8 and not (self.folder / "died").exists():  # one call validated
+                time.sleep(4)  # Ray's controller asks for what was reported each second or so
                 (self.folder / "died").touch()
                 os._exit(9)
             return forward(*args)
