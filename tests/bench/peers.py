@@ -150,9 +150,8 @@ def recbole(data: Data, size: int) -> Iterator[int]:
         home = data.folder / "recbole" / "bench"
         home.mkdir(parents=True, exist_ok=True)
         names = ("user", "profile", "rate", "item", "shelf")
-        head = "\t".join(
-            ["user_id:token", "profile:token", "rate:token", "item_id:token", "shelf:token", "label:float"]
-        )
+        fields = ("user_id", "profile", "rate", "item_id", "shelf")
+        head = "\t".join([*(f"{name}:token" for name in fields), "label:float"])
         rows = np.stack([data.columns[n] for n in (*names, "label")], axis=1)
         np.savetxt(home / "bench.inter", rows, fmt="%d", delimiter="\t", header=head, comments="")
         config = config_of(
@@ -160,7 +159,7 @@ def recbole(data: Data, size: int) -> Iterator[int]:
             dataset="bench",
             config_dict={
                 "data_path": str(home.parent),
-                "load_col": {"inter": ["user_id", "profile", "rate", "item_id", "shelf", "label"]},
+                "load_col": {"inter": [*fields, "label"]},
                 "embedding_size": EMBEDDING,
                 "mlp_hidden_size": HIDDEN,
                 "train_batch_size": size,

@@ -4,11 +4,11 @@
 
 MovieLens-1M-shaped data: user, a profile field, rate of liking, item, an item field, the last 10 items with field and
 rating; embedding 32, MLP 200-80, attention 32. Peers, each by its own data loader, model layers and optimiser step:
-FuxiCTR 2.3.10 and RecBole by pip (its DeepFM, which reads no history, so less work per sample), from this environment or
-from a folder filled by `pip install --target FOLDER`; KAR's code, a checkout of
-github.com/YunjiaXi/Open-World-Knowledge-Augmented-Recommendation, without and with its 768-d hybrid experts, beside ours
-without knowledge and with a mixture of experts on both sides. One that is not there is left out and the reason printed.
-All take turns and the best round of each counts, per second of CPU time: other processes slow all of them alike.
+FuxiCTR 2.3.10 and RecBole by pip (its DeepFM, which reads no history, so less work per sample), from this environment
+or from a folder filled by `pip install --target FOLDER`; KAR's code, a checkout of
+github.com/YunjiaXi/Open-World-Knowledge-Augmented-Recommendation, without and with its 768-d hybrid experts, beside
+ours without knowledge and with a mixture of experts on both sides. One that is not there is left out and the reason
+printed. All take turns and the best round of each counts, per second of CPU time: other processes slow all alike.
 """
 
 import argparse
