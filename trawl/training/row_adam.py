@@ -14,7 +14,7 @@ class RowAdam(Optimizer):
     Moments and decay of a row move only in steps that touch it; the bias correction counts all steps, as in torch's
     SparseAdam, whose results these are where weight_decay = 0, in about half its time. Rows that a gradient names
     twice are added up first, in an order that the indexes decide, so that equal steps end in equal bits on a CPU.
-    State: `step`, and `mean` and `square` of the table's shape, whose untouched pages cost no memory on Linux.
+    State: `step`, and `mean` and `square` of the table's shape.
     """
 
     def __init__(
