@@ -18,7 +18,6 @@ from trawl.model.adapters import Adapter
 from trawl.model.backbones import backbone
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct
-from trawl.model.gathers import gather
 from trawl.model.world import Batch, Entities, Pairs, World
 
 # Tables with more rows than so many times a step's lookups get gradients of touched rows only (training/row_adam):
@@ -88,7 +87,7 @@ class Recommender(nn.Module):
             unit = functional.normalize(items_adapted) * text.unsqueeze(-1)
             extra_BE = torch.cat([extra_BE, similarity.to_seen(unit, target_B, batch.seen, seen_at[0])], dim=1)
         encoded = Encoded(
-            user=gather(users_KU, user_B),
+            user=functional.embedding(user_B, users_KU),
             items=items_ND,
             target=target_B,
             history=history_BH,
@@ -101,7 +100,7 @@ class Recommender(nn.Module):
 
     def _extra(self, batch: Batch, world: World) -> tuple[Tensor | None, Tensor]:
         """Similarities to the history (B, H), and the dense features (B, E)."""
-        parts = [] if self.rate is None else [gather(self.rate, batch.rate)]
+        parts = [] if self.rate is None else [functional.embedding(batch.rate, self.rate)]
         near_BH = None
         if self.similar and world.items.near is not None and batch.seen is not None:
             near_NS = world.items.near
@@ -161,4 +160,4 @@ def _ids(pairs: Pairs | None) -> list[Tensor]:
 def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
     if adapted is None or not places:
         return None
-    return gather(adapted, places[0]), gather(adapted, places[1])
+    return functional.embedding(places[0], adapted), functional.embedding(places[1], adapted)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
-from trawl.model.gathers import gather
 from trawl.sections_model import Model
 
 
@@ -42,7 +41,7 @@ class DeepFm(Backbone):
 
     def forward(self, batch: Encoded) -> Tensor:
         """(B,) logits."""
-        target_BD = gather(batch.items, batch.target)
+        target_BD = functional.embedding(batch.target, batch.items)
         there_BH = (batch.levels > 0).to(target_BD.dtype)
         mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
         pooled = self._pooled(batch, mean_BH)
@@ -63,8 +62,8 @@ class DeepFm(Backbone):
         """(B, item) the mean of the history's items, and the one weighed by rating."""
         weights = [mean_BH]
         if self.level is not None:
-            weights.append(mean_BH * gather(self.level, batch.levels).squeeze(-1))
-        history_BHD = gather(batch.items, batch.history)
+            weights.append(mean_BH * functional.embedding(batch.levels, self.level).squeeze(-1))
+        history_BHD = functional.embedding(batch.history, batch.items)
         return torch.bmm(torch.stack(weights, dim=1), history_BHD).unbind(1)
 
 
