@@ -22,6 +22,7 @@ from trawl.model.recommender import Recommender
 from trawl.model.world import Batch, World
 from trawl.training import metrics
 from trawl.training.batches import Behaviour, Partners, Rows, epoch_batches
+from trawl.training.gates import Loads
 from trawl.training.group import Alone, Group
 from trawl.training.losses import JointLoss
 from trawl.training.optimizers import Optimizers
@@ -38,6 +39,7 @@ class Material:
     train: Rows
     valid: Rows
     partners: dict[uses.Side, Partners] = field(default_factory=dict)
+    start: Tensor | None = None  # (item rows, embedding) what item ID embeddings start from; nan: at random
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Training:
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
         self.loss = JointLoss(cfg)
+        self.gates = Loads(model, material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
 
@@ -150,7 +153,9 @@ class Training:
         now, count = self.progress, len(self.material.train)
         sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 4).mean(axis=0)
         loss, rec, uu, ii = (float(s) / count for s in sums)
-        record = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        record: dict[str, Any] = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        if gates := self.gates():
+            record["gates"] = gates
         seconds = round(now.seconds, 3)
         better = validation["auc"] > now.best_auc
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
@@ -173,8 +178,13 @@ def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> A
     return out
 
 
-def new_model(sizes: Any, cfg: Config) -> Recommender:
-    """A model whose initial weights the seed decides."""
+def new_model(sizes: Any, cfg: Config, start: Tensor | None = None) -> Recommender:
+    """A model whose initial weights the seed decides, but for the item ID embeddings that `start` gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.training.seed)
-        return Recommender(sizes, cfg).to(precision(cfg))
+        model = Recommender(sizes, cfg).to(precision(cfg))
+    if start is not None:
+        with torch.no_grad():
+            own = model.item.ids.weight
+            own.copy_(torch.where(start.isnan(), own, start.to(own.dtype)))
+    return model
