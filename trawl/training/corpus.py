@@ -72,13 +72,14 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
         reduced=reduced,
         similar=uses.similar(cfg),
         axes={name: axes_of(tables.knowledge[name], seen["item"], cfg.model.similarity_dim) for name in uses.axes(cfg)},
-        factors=_likes(tables, seen_rows, items, cfg) if "cf" in uses.similar(cfg) else None,
+        factors=_likes(tables, kept, items, cfg) if "cf" in uses.similar(cfg) else None,
     )
 
 
-def _likes(tables: Tables, seen_rows: Array, items: Array, cfg: Config) -> Array:
+def _likes(tables: Tables, kept: Array, items: Array, cfg: Config) -> Array:
     """(items of the vocabulary, s) unit rows of the SVD of what training users liked."""
-    likes = Likes(tables.log_user, tables.log_item, seen_rows & tables.log_label, np.flatnonzero(items))
+    log = (tables.log_user, tables.log_item, tables.log_label)
+    likes = Likes(*log, kept=kept, train=tables.train, vocabulary=np.flatnonzero(items))
     return factors(likes, cfg.model.similarity_dim)
 
 

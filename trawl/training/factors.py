@@ -21,19 +21,22 @@ _BLOCK = 1 << 22  # log rows of a block, about
 
 @dataclass(frozen=True)
 class Likes:
-    """Which rows of a log, ordered by user, are likes; as blocks of a sparse matrix, row = user, column = item."""
+    """Likes of training users in a log, ordered by user; as blocks of a sparse matrix, row = user, column = item."""
 
-    user: Array  # (log rows,), may be memory-mapped
+    user: Array  # (log rows,), all of them may be memory-mapped
     item: Array
     liked: Array  # (log rows,) bool
-    vocabulary: Array  # indexes of items, ascending; all liked ones are among them
+    kept: Array  # (log rows,) bool: false for what training must not see
+    train: Array  # (users + 1,) bool: training users
+    vocabulary: Array  # indexes of items, ascending; all that count are among them
 
     def blocks(self) -> Iterator[sp.csr_array]:
         """(users of a block, items); a block is of whole users."""
         cuts = np.searchsorted(self.user, self.user[np.arange(_BLOCK, len(self.user), _BLOCK)])
         edges = np.unique([0, *cuts.tolist(), len(self.user)])
         for start, stop in pairwise(edges.tolist()):
-            rows = start + np.flatnonzero(self.liked[start:stop])
+            part = slice(start, stop)
+            rows = start + np.flatnonzero(self.liked[part] & self.kept[part] & self.train[self.user[part]])
             if len(rows):
                 number = np.unique(self.user[rows], return_inverse=True)[1]
                 place = np.searchsorted(self.vocabulary, self.item[rows])

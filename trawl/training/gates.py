@@ -17,6 +17,7 @@ from trawl.model.world import Entities, Stacked, World
 Ids = npt.NDArray[np.int64]
 Gate = MixtureOfExperts | HybridExperts
 _ROWS = 65536  # most entities of a side that are looked at
+_BLOCK = 1 << 22  # samples counted at a time
 COLLAPSED = 0.9  # share of the load from which on one expert does the work of all
 
 
@@ -29,7 +30,7 @@ class Loads:
         for side, own, entities in _sides(model, world):
             found = gates(own.adapter) if own.adapter is not None and entities.vectors is not None else []
             if any(found):
-                times = np.bincount(read[side], minlength=entities.count)
+                times = _counted(read[side], entities.count)
                 ids = np.flatnonzero(times)
                 ids = ids[:: max(1, -(-len(ids) // _ROWS))]
                 names = [side if len(found) == 1 else f"{side}.{source}" for source in own.sources]
@@ -44,13 +45,23 @@ class Loads:
         collapsed   whether one expert has COLLAPSED of the load or more
         """
         out: dict[str, dict[str, Any]] = {}
-        for names, entities, found, ids, times in self.seen:
+        for names, entities, found, *seen in self.seen:
+            assert entities.text is not None
+            ids, times = (part.to(entities.text.device) for part in seen)
             for place, gate in enumerate(found):
                 if gate is not None:
                     out[names[place]] = _load(
                         gate, _vectors(entities, ids, place), _there(entities, ids, place) * times
                     )
         return out
+
+
+def _counted(read: Ids, count: int) -> Ids:
+    """(count,) how often each entity was read, a block of the samples at a time."""
+    out = np.zeros(count, dtype=np.int64)
+    for start in range(0, len(read), _BLOCK):
+        out += np.bincount(read[start : start + _BLOCK], minlength=count)
+    return out
 
 
 def _sides(model: Recommender, world: World) -> tuple[tuple[uses.Side, Side, Entities], ...]:
@@ -73,7 +84,7 @@ def _load(gate: Gate, vectors: Tensor, weight: Tensor) -> dict[str, Any]:
     with torch.inference_mode():
         share = gate.load(vectors).double()
     weight = weight.double() / max(1.0, float(weight.sum()))
-    mean = (share * weight.unsqueeze(1)).sum(dim=0).numpy()
+    mean = (share * weight.unsqueeze(1)).sum(dim=0).cpu().numpy()
     positive = mean[mean > 0]
     entropy = float(-(positive * np.log(positive)).sum())
     return {

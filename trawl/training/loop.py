@@ -75,7 +75,7 @@ class Training:
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
         self.loss = JointLoss(cfg)
-        self.gates = Loads(model, material.world, {"user": material.train.user, "item": material.train.item})
+        self.gates = Loads(model, self.material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
 
