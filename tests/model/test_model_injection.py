@@ -230,7 +230,7 @@ def test_the_shared_experts_are_one_set_that_both_sides_train() -> None:
     assert users.own is not items.own
     names = list(net.state_dict())
     assert len(names) == len(set(names)) == len({t.data_ptr() for t in net.state_dict().values()})
-    assert not any(name.startswith("user.adapter.body.shared") for name in names)
+    assert not any(name.startswith("item.adapter.body.shared") for name in names)
     users(torch.randn(3, WIDTH)).sum().backward()
     assert items.common.second.grad is not None and items.common.second.grad.abs().sum() > 0
     assert items.own.second.grad is None

@@ -1,7 +1,8 @@
 """The exported bundle: a model that scores without recipe, store or adapter (R 4.5: the adapter is detached).
 
 model.json           format, version, config, vocabularies of field values, fingerprints, digests of the other files
-model.safetensors    weights.*; of all items, row = index: vocabulary row, codes of fields, adapted vectors, text
+model.safetensors    weights.* without the adapters' own; of all items, row = index: vocabulary row, codes of fields,
+                     adapted vectors, text
 items.parquet        item_id in order of the index 1..n
 users.parquet        user_id in order of the model's vocabulary rows 1..m
 user_vectors.parquet adapted vectors of all users, where the model reads them
@@ -41,7 +42,7 @@ from trawl.model.bundle import (
     write_ids,
 )
 from trawl.model.lexicon import Lexicon, nears, rows_of
-from trawl.model.recommender import Recommender
+from trawl.model.recommender import Recommender, Sizes
 from trawl.model.world import Entities
 from trawl.store import digest_bytes
 
@@ -94,7 +95,10 @@ def _default(bundle: Bundle, side: uses.Side) -> dict[str, Any]:
 
 def _tensors(bundle: Bundle) -> dict[str, Tensor]:
     lexicon, known = bundle.lexicon, bundle.catalogue
-    out = {f"weights.{k}": v for k, v in bundle.weights.items()}
+    adapters = {side: f"{side}.adapter." for side in uses.SIDES if uses.adapts(bundle.cfg, side)}
+    kept = {k: v for k, v in bundle.weights.items() if not k.startswith(tuple(adapters.values()))}
+    kept |= {f"{prefix}default": Detached(bundle, side).default for side, prefix in adapters.items()}
+    out = {f"weights.{k}": v for k, v in kept.items()}
     out |= {f"items.fields.{k}": v for k, v in known.codes.items()}
     out["lexicon.items"] = torch.from_numpy(np.ascontiguousarray(lexicon.items))
     if uses.adapts(bundle.cfg, "item"):
@@ -117,7 +121,7 @@ def read(folder: Path) -> Served:
     cfg = config_of(card, where)
     item_ids, user_ids = (pq.read_table(folder / name).column(0) for name in (ITEMS, USERS))
     lexicon = lexicon_of(card, cfg, tensors, np.arange(1, len(user_ids) + 1))
-    model = Recommender(lexicon.sizes(), cfg).to(precision(cfg))
+    model = Recommender(Sizes(**card["sizes"]), cfg).to(precision(cfg)).detach()
     weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
     model.load_state_dict(weights)
     near = [tensors[f"items.near.{source}"] for source in lexicon.similar]

@@ -199,8 +199,23 @@ class Adapters(nn.Module):
         return torch.einsum("sna,ns->na", torch.stack(adapted), share)
 
 
-def parts(adapter: Adapter | Adapters) -> list[Adapter]:
-    """The adapter of each source."""
+class Prestored(nn.Module):
+    """What stands for an adapter whose outputs are prestored (R 4.5): their width, and the default vector."""
+
+    def __init__(self, out: int) -> None:
+        super().__init__()
+        self.out = out
+        self.default = nn.Parameter(torch.zeros(out))
+
+    def forward(self, vectors_ND: Tensor, text_N: Tensor) -> Tensor:
+        """Raises ConfigError: there is nothing here to adapt with."""
+        raise ConfigError("a model without its adapters scores from adapted vectors; give Entities.adapted")
+
+
+def parts(adapter: Adapter | Adapters | Prestored) -> list[Adapter]:
+    """The adapter of each source; none of one that is prestored."""
+    if isinstance(adapter, Prestored):
+        return []
     return adapter.parts if isinstance(adapter, Adapters) else [adapter]
 
 
@@ -211,7 +226,7 @@ def build(widths: Sequence[int], cfg: Model, shared: Sequence[Experts | None] = 
     return Adapters(widths, cfg, shared)
 
 
-def gates(adapter: Adapter | Adapters) -> list[MixtureOfExperts | HybridExperts | None]:
+def gates(adapter: Adapter | Adapters | Prestored) -> list[MixtureOfExperts | HybridExperts | None]:
     """The gated mixture of each source; None where its adapter has no gate."""
     bodies = [part.body for part in parts(adapter)]
     return [body if isinstance(body, MixtureOfExperts | HybridExperts) else None for body in bodies]

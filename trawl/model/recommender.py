@@ -64,9 +64,9 @@ class Recommender(nn.Module):
         super().__init__()
         model, batch = cfg.model, cfg.training.batch_size
         self.sizes, self.levels = sizes, sizes.levels
-        self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1))
-        shared = _shared(self.item, sizes, cfg) if uses.adapts(cfg, "user") else ()
-        self.user = Side(sizes, cfg, "user", sizes.user_rows > _SPARSE * batch, shared)
+        self.user = Side(sizes, cfg, "user", sizes.user_rows > _SPARSE * batch)
+        shared = _shared(self.user, sizes, cfg)
+        self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1), shared)
         self.similar, self.adapted_similar = uses.similar(cfg), uses.adapted_similarity(cfg)
         rating = model.embedding if model.history_ratings else 0
         self.ratings = nn.Parameter(torch.randn(sizes.levels + 1, rating) * 0.02) if rating else None
@@ -82,6 +82,14 @@ class Recommender(nn.Module):
             near=bool(self.similar),
         )
         self.backbone = backbone(model.backbone)(shape, model)
+
+    def detach(self) -> "Recommender":
+        """Put the adapters away: from now on the model reads Entities.adapted. Returns itself."""
+        for side in (self.user, self.item):
+            if side.adapter is not None:
+                like = side.adapter.default
+                side.adapter = adapters.Prestored(side.out).to(like.device, like.dtype)
+        return self
 
     def forward(self, batch: Batch, world: World) -> Output:
         user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
@@ -172,7 +180,9 @@ class Side(nn.Module):
         self.injection = model.injection if uses.injects(cfg, side) else "none"
         self.sources = uses.sources(cfg, side)
         widths = sizes.widths(self.sources)
-        self.adapter = adapters.build(widths, model, shared) if uses.adapts(cfg, side) else None
+        self.adapter: adapters.Adapter | adapters.Adapters | adapters.Prestored | None = None
+        if uses.adapts(cfg, side):
+            self.adapter = adapters.build(widths, model, shared)
         self.out = self.adapter.out if self.adapter is not None else 0  # width of the adapted vector
         alone = item and not model.history_knowledge
         self.everywhere = self.injection in ("replace", "add") and not alone  # knowledge stands in the table of items
@@ -206,18 +216,18 @@ class Side(nn.Module):
         return self.adapter(entities.vectors.rows(ids), text)  # type: ignore[no-any-return]
 
 
-def _shared(item: Side, sizes: Sizes, cfg: Config) -> tuple[adapters.Experts | None, ...]:
-    """The experts that users' adapter shares with the items' one of the same source: both read texts (R eq. 2)."""
-    if cfg.model.adapter != "hybrid" or item.adapter is None:
-        return ()
+def _shared(user: Side, sizes: Sizes, cfg: Config) -> list[adapters.Experts | None]:
+    """For each source of the items, the experts that they share with the users: those that read texts (R eq. 2)."""
+    if cfg.model.adapter != "hybrid" or user.adapter is None:
+        return []
     if sizes.user_vector != sizes.item_vector:
         raise ConfigError(
             f"model.adapter = hybrid shares experts, but the vectors of users have {sizes.user_vector} dimensions and "
             f"those of items {sizes.item_vector}; set model.knowledge_dim to bring them to one size"
         )
-    place = uses.sources(cfg, "item").index("item")
-    body = adapters.parts(item.adapter)[place].body
-    return (body.common,) if isinstance(body, adapters.HybridExperts) else ()
+    (own,) = adapters.parts(user.adapter)
+    common = own.body.common if isinstance(own.body, adapters.HybridExperts) else None
+    return [common if source == "item" else None for source in uses.sources(cfg, "item")]
 
 
 def _ids(pairs: Pairs | None) -> list[Tensor]:
