@@ -6,9 +6,10 @@ the contrastive losses are one and the same model.
 
 from trawl.config import Config
 from trawl.model import uses
+from trawl.sections_model import Model
 
 _ALWAYS = (
-    *(f"model.{k}" for k in ("backbone", "embedding", "hidden", "attention", "dropout", "history", "history_ratings")),
+    *(f"model.{k}" for k in ("backbone", "embedding", "history", "history_ratings")),
     *(f"model.{k}" for k in ("rate_feature", "id_dropout", "user_id_dropout", "value_users")),
     *(
         f"training.{k}"
@@ -23,11 +24,23 @@ _OF_ADAPTER = {
     "hybrid": ("adapter_dim", "shared_experts", "dedicated_experts", "expert_hidden"),
 }
 _DEFAULTS = Config().model
+_DEEP = ("hidden", "dropout")
+_OF_BACKBONE: dict[str, tuple[str, ...]] = {
+    "din": (*_DEEP, "attention"),
+    "dien": (*_DEEP, "recurrent", "dien_auxiliary"),
+    "deepfm": _DEEP,
+    "dcn": (*_DEEP, "cross_layers"),
+    "dcnv2": (*_DEEP, "cross_layers", "cross_rank"),
+    "xdeepfm": (*_DEEP, "cin"),
+    "fibinet": (*_DEEP, "bilinear", "senet_ratio"),
+    "fignn": ("graph_steps",),
+    "autoint": (*_DEEP, "attention_layers", "heads", "head_width"),
+}
 
 
 def keys(cfg: Config) -> tuple[str, ...]:
     """Dotted keys, for Stage.keys and for the bundle."""
-    out = [key for key in _ALWAYS if key != "model.attention" or cfg.model.backbone == "din"]
+    out = [*_ALWAYS, *(f"model.{key}" for key in _backbone(cfg.model))]
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
     if uses.knowledge(cfg):
         out += ["model.injection"]
@@ -55,3 +68,12 @@ def _changed(cfg: Config, key: str) -> bool:
     if key == "expert_last" and cfg.model.adapter not in ("moe", "hybrid"):
         return False
     return bool(getattr(cfg.model, key) != getattr(_DEFAULTS, key))
+
+
+def _backbone(model: Model) -> list[str]:
+    """Keys that the backbone reads: of somebody's own every one that any backbone reads, for it is given them all."""
+    if model.backbone not in _OF_BACKBONE:
+        every = {key for keys in _OF_BACKBONE.values() for key in keys}
+        return ["backbone_arguments", "cross_experts", *sorted(every)]
+    mixture = ["cross_experts"] if model.backbone == "dcnv2" and model.cross_rank else []
+    return [*_OF_BACKBONE[model.backbone], *mixture]

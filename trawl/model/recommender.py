@@ -21,8 +21,8 @@ from torch.nn import functional
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import adapters, similarity, uses
-from trawl.model.backbones import backbone
-from trawl.model.backbones.base import Encoded, Shape
+from trawl.model.backbones import build
+from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
 from trawl.model.world import Batch, Entities, Pairs, World
 
@@ -56,11 +56,12 @@ class Output:
     logit: Tensor  # (B,)
     users: tuple[Tensor, Tensor] | None = None  # adapted vectors of the batch's anchors and positives, (A, a) each
     items: tuple[Tensor, Tensor] | None = None
+    auxiliary: Tensor | None = None  # (B,) weighted loss of the backbone's own, of each sample
 
 
 class Recommender(nn.Module):
     def __init__(self, sizes: Sizes, cfg: Config) -> None:
-        """Raises ConfigError for an unknown backbone, or an adapter that these vectors do not fit."""
+        """Raises ConfigError for a backbone that is not there, or an adapter that these vectors do not fit."""
         super().__init__()
         model, batch = cfg.model, cfg.training.batch_size
         self.sizes, self.levels = sizes, sizes.levels
@@ -81,7 +82,9 @@ class Recommender(nn.Module):
             extra=extra,
             near=bool(self.similar),
         )
-        self.backbone = backbone(model.backbone)(shape, model)
+        self.backbone = build(shape, model)
+        self.name = model.backbone
+        self.wants_others = bool(getattr(self.backbone, "wants_others", False))  # training is to draw Batch.others
 
     def detach(self) -> "Recommender":
         """Put the adapters away: from now on the model reads Entities.adapted. Returns itself."""
@@ -95,9 +98,11 @@ class Recommender(nn.Module):
         user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
         seen = [batch.seen.items] if self.adapted_similar and batch.seen is not None else []
         read = [*seen, *_ids(batch.items)]  # adapted vectors that are read besides the target's, and the history's
+        drawn = [batch.others] if batch.others is not None else []
         item_ids, (target_B, history_BH, *others) = distinct(
-            world.items.count, batch.item, batch.history, *(read if self.item.everywhere else [])
+            world.items.count, batch.item, batch.history, *drawn, *(read if self.item.everywhere else [])
         )
+        drawn_BH, others = others[: len(drawn)], others[len(drawn) :]
         known_ids, known_B = item_ids, target_B
         if self.item.adapter is not None and not self.item.everywhere:
             known_ids, (known_B, *others) = distinct(world.items.count, batch.item, *read)
@@ -127,8 +132,22 @@ class Recommender(nn.Module):
             ratings=self.ratings,
             extra=torch.cat(extra, dim=1) if extra else items_ND.new_zeros(len(batch.user), 0),
             near=near_BH,
+            others=drawn_BH[0] if drawn_BH else None,
         )
-        return Output(self.backbone(encoded), _pick(users_KA, user_pair), _pick(items_NA, item_pair))
+        scores = self._scores(encoded)
+        users, items = _pick(users_KA, user_pair), _pick(items_NA, item_pair)
+        return Output(scores.logit, users, items, scores.auxiliary)
+
+    def _scores(self, encoded: Encoded) -> Scores:
+        """What the backbone says. Raises ConfigError when one of somebody's own does not keep the contract."""
+        found = self.backbone(encoded)
+        scores = found if isinstance(found, Scores) else Scores(found)
+        rows = encoded.target.shape
+        for name, part in (("logits", scores.logit), ("an auxiliary loss", scores.auxiliary)):
+            if part is not None and getattr(part, "shape", None) != rows:
+                shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise ConfigError(f"model.backbone = {self.name!r}: gave {name} of shape {shape}, not {tuple(rows)}")
+        return scores
 
     def _similarities(self, batch: Batch, world: World) -> tuple[Tensor | None, list[Tensor]]:
         """Similarities to the history (B, H) of the first source, and the dense features so far, (B, E) each."""

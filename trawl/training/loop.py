@@ -51,7 +51,7 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     best_epoch: int = -1
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # of this epoch: loss, rec, uu, ii
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)  # of this epoch: loss, rec, uu, ii, the backbone's own
     seconds: float = 0.0  # of this epoch's steps
 
     @property
@@ -137,7 +137,7 @@ class Training:
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
         self.optimizers.step()
-        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii)):
+        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii, parts.own)):
             self.progress.sums[place] += float(part.detach()) * len(picks)
 
     def _with_pairs(self, batch: Batch, step: int, picks: Ints) -> Batch:
@@ -147,13 +147,22 @@ class Training:
         rows, partners = self.material.train, self.material.partners
         users = partners["user"].draw(rows.user[picks], training.anchors, rng) if "user" in partners else None
         items = partners["item"].draw(rows.item[picks], training.anchors, rng) if "item" in partners else None
-        return replace(batch, users=users, items=items, salt=int(rng.integers(-(2**62), 2**62)))
+        salt = int(rng.integers(-(2**62), 2**62))
+        return replace(batch, users=users, items=items, salt=salt, others=self._others(picks, rng))
+
+    def _others(self, picks: Ints, rng: np.random.Generator) -> Tensor | None:
+        """(own rows, H) items drawn among the global batch's, frequent ones oftener: each worker takes its rows."""
+        if not self.model.wants_others:
+            return None
+        drawn = rng.choice(self.material.train.item[picks], (len(picks), self.cfg.model.history))
+        return torch.from_numpy(np.array_split(drawn, self.group.size)[self.group.rank])
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 4).mean(axis=0)
-        loss, rec, uu, ii = (float(s) / count for s in sums)
+        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 5).mean(axis=0)
+        loss, rec, uu, ii, own = (float(s) / count for s in sums)
         record: dict[str, Any] = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        record |= {"auxiliary": own} if own else {}  # of the backbone
         if gates := self.gates():
             record["gates"] = gates
         seconds = round(now.seconds, 3)
@@ -162,7 +171,7 @@ class Training:
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch
             now.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 4, 0.0
+        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 5, 0.0
 
 
 def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> Array:
