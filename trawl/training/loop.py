@@ -22,6 +22,7 @@ from trawl.model.recommender import Recommender
 from trawl.model.world import Batch, World
 from trawl.training import metrics
 from trawl.training.batches import Behaviour, Partners, Rows
+from trawl.training.gates import Loads
 from trawl.training.group import Alone, Group
 from trawl.training.losses import JointLoss
 from trawl.training.optimizers import Optimizers
@@ -40,6 +41,7 @@ class Material:
     train: Rows | Streamed
     valid: Rows | Streamed
     partners: dict[uses.Side, Partners] = field(default_factory=dict)
+    start: Tensor | None = None  # (item rows, embedding) what item ID embeddings start from; nan: at random
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     best_epoch: int = -1
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # of this epoch: loss, rec, uu, ii
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)  # of this epoch: loss, rec, uu, ii, the backbone's own
     seconds: float = 0.0  # of this epoch's steps
 
     @property
@@ -83,6 +85,7 @@ class Training:
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
         self.loss = JointLoss(cfg)
+        self.gates = Loads(model, self.material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
         self._share()
@@ -160,7 +163,7 @@ class Training:
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
         self.optimizers.step()
-        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii)):
+        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii, parts.own)):
             self.progress.sums[place] += float(part.detach()) * len(picks)
 
     def _with_pairs(self, batch: Batch, step: int, picks: Ints) -> Batch:
@@ -170,20 +173,31 @@ class Training:
         rows, partners = self.material.train, self.material.partners
         users = partners["user"].draw(rows.user[picks], training.anchors, rng) if "user" in partners else None
         items = partners["item"].draw(rows.item[picks], training.anchors, rng) if "item" in partners else None
-        return replace(batch, users=users, items=items, salt=int(rng.integers(-(2**62), 2**62)))
+        salt = int(rng.integers(-(2**62), 2**62))
+        return replace(batch, users=users, items=items, salt=salt, others=self._others(picks, rng))
+
+    def _others(self, picks: Ints, rng: np.random.Generator) -> Tensor | None:
+        """(own rows, H) items drawn among the global batch's, frequent ones oftener: each worker takes its rows."""
+        if not self.model.wants_others:
+            return None
+        drawn = rng.choice(self.material.train.item[picks], (len(picks), self.cfg.model.history))
+        return torch.from_numpy(np.array_split(drawn, self.group.size)[self.group.rank])
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 4).mean(axis=0)
-        loss, rec, uu, ii = (float(s) / count for s in sums)
-        record = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 5).mean(axis=0)
+        loss, rec, uu, ii, own = (float(s) / count for s in sums)
+        record: dict[str, Any] = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        record |= {"auxiliary": own} if own else {}  # of the backbone
+        if gates := self.gates():
+            record["gates"] = gates
         seconds = round(now.seconds, 3)
         better = validation["auc"] > now.best_auc
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch
             now.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 4, 0.0
+        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 5, 0.0
         self._share()
 
 
@@ -204,8 +218,13 @@ def score(
     return out
 
 
-def new_model(sizes: Any, cfg: Config) -> Recommender:
-    """A model whose initial weights the seed decides."""
+def new_model(sizes: Any, cfg: Config, start: Tensor | None = None) -> Recommender:
+    """A model whose initial weights the seed decides, but for the item ID embeddings that `start` gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.training.seed)
-        return Recommender(sizes, cfg).to(precision(cfg))
+        model = Recommender(sizes, cfg).to(precision(cfg))
+    if start is not None:
+        with torch.no_grad():
+            own = model.item.ids.weight
+            own.copy_(torch.where(start.isnan(), own, start.to(own.dtype)))
+    return model

@@ -1,4 +1,7 @@
-"""The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3; K eq. 4 is the case of equal weights)."""
+"""The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3; K eq. 4 is the case of equal weights).
+
+A backbone may add a loss of its own, as DIEN its auxiliary one; it comes weighted.
+"""
 
 from dataclasses import dataclass
 
@@ -15,12 +18,13 @@ from trawl.model.world import Batch, Pairs
 
 @dataclass(frozen=True)
 class Parts:
-    """Scalars; the contrastive ones before their weights."""
+    """Scalars; the contrastive ones before their weights, the backbone's own after it."""
 
     total: Tensor
     rec: Tensor
     uu: Tensor
     ii: Tensor
+    own: Tensor  # of the backbone
 
 
 class JointLoss:
@@ -40,7 +44,11 @@ class JointLoss:
             total = total + self.w_user * uu
         if self.w_item:
             total = total + self.w_item * ii
-        return Parts(total, rec.detach(), uu.detach(), ii.detach())
+        own = torch.zeros_like(rec.detach())
+        if output.auxiliary is not None:
+            own = output.auxiliary.sum() / rows
+            total = total + own
+        return Parts(total, rec.detach(), uu.detach(), ii.detach(), own.detach())
 
     def _side(self, vectors: tuple[Tensor, Tensor] | None, pairs: Pairs | None, like: Tensor) -> Tensor:
         if vectors is None or pairs is None:
