@@ -12,6 +12,7 @@ UNKNOWN_VALUE = 1  # code of a field value that training never saw, and of a fie
 RATE_BINS = 14  # 0 = nothing seen before the cut-off, then 13 bins of the share of liked items
 ID_STD = 0.02  # of an embedding's numbers before training
 _OFTEN = 4  # lookups per entity from which on the whole table is computed
+_SEVERAL = 16  # entities per lookup up to which a pass over the table costs less than sorting the lookups
 
 
 def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
@@ -19,9 +20,16 @@ def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
 
     For a table that the ids hit several times over, sorting costs more than it saves: then None, and the ids as given.
     """
-    if sum(i.numel() for i in ids) >= _OFTEN * count:
+    asked = sum(i.numel() for i in ids)
+    if asked >= _OFTEN * count:
         return None, list(ids)
-    found, where = torch.unique(torch.cat([i.reshape(-1) for i in ids]), return_inverse=True)
+    flat = torch.cat([i.reshape(-1) for i in ids])
+    if count <= _SEVERAL * asked:  # marking them in the table costs less than sorting them
+        marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
+        found = marks.nonzero().squeeze(1)
+        where = (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
+    else:
+        found, where = torch.unique(flat, return_inverse=True)
     pieces = torch.split(where, [i.numel() for i in ids])
     return found, [piece.view(i.shape) for piece, i in zip(pieces, ids, strict=True)]
 

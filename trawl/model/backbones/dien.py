@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Scores, Shape, mlp
 from trawl.model.backbones.recurrence import scan
+from trawl.model.gather import gather
 from trawl.sections_model import Model
 
 _AUXILIARY = (100, 50)  # hidden layers of the auxiliary loss, from the authors' code
@@ -53,7 +54,7 @@ class Dien(Backbone):
         interests_TBH = self._interests(batch, history_TB, levels_TB, active)
         attention_TB = self._attention(batch, interests_TBH, levels_TB > 0, order)
         evolved = scan(self.evolving(interests_TBH), self.evolve, active, attention_TB)[-1].index_select(0, back)
-        target_BD = functional.embedding(batch.target, batch.items)
+        target_BD = gather(batch.items, batch.target)
         logit = self.head(torch.cat([batch.user, target_BD, evolved, batch.extra], dim=1)).squeeze(-1)
         if self.auxiliary is None or batch.others is None:
             return logit  # type: ignore[no-any-return]
@@ -63,14 +64,14 @@ class Dien(Backbone):
 
     def _interests(self, batch: Encoded, history_TB: Tensor, levels_TB: Tensor, active: list[int]) -> Tensor:
         """(T, B, H) states of the extractor."""
-        inputs_TBG = functional.embedding(history_TB, self.item(batch.items))
+        inputs_TBG = gather(self.item(batch.items), history_TB)
         if self.rating is not None and batch.ratings is not None:
             inputs_TBG += functional.embedding(levels_TB, self.rating(batch.ratings))
         return scan(inputs_TBG, self.extract, active)
 
     def _attention(self, batch: Encoded, interests_TBH: Tensor, there_TB: Tensor, order: Tensor) -> Tensor:
         """(T, B) softmax over the history; rows without one have some numbers that nothing reads."""
-        query_BH = functional.embedding(batch.target.index_select(0, order), self.query(batch.items))
+        query_BH = gather(self.query(batch.items), batch.target.index_select(0, order))
         score_TB = (interests_TBH * query_BH).sum(dim=2)
         if self.near is not None and batch.near is not None:
             score_TB = score_TB + self.near * batch.near.index_select(0, order).t()
@@ -94,7 +95,7 @@ class Auxiliary(nn.Module):
         """
         own, table = self.state(states_TBH[:-1]), self.item(items)
         positive, negative = (
-            self.head(torch.relu(own + functional.embedding(ids[1:], table))).squeeze(-1) for ids in (next_TB, rival_TB)
+            self.head(torch.relu(own + gather(table, ids[1:]))).squeeze(-1) for ids in (next_TB, rival_TB)
         )
         rival = rival_TB[1:] != next_TB[1:]
         loss_TB = (functional.softplus(-positive) + functional.softplus(negative) * rival) * there_TB[:-1]

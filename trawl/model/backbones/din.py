@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
+from trawl.model.gather import gather
 from trawl.sections_model import Model
 
 
@@ -27,8 +28,7 @@ class Din(Backbone):
         self.head = mlp(width, cfg.hidden, cfg.dropout)
 
     def forward(self, batch: Encoded) -> Tensor:
-        target_BD = functional.embedding(batch.target, batch.items)
-        history_BHD = functional.embedding(batch.history, batch.items)
+        target_BD, history_BHD = gather(batch.items, batch.target), gather(batch.items, batch.history)
         weights_BH = self._weights(batch, target_BD, history_BHD) * (batch.levels > 0)
         pooled_BD = torch.bmm(weights_BH.unsqueeze(1), history_BHD).squeeze(1)
         parts = [batch.user, target_BD, pooled_BD, batch.extra]
@@ -40,7 +40,7 @@ class Din(Backbone):
     def _weights(self, batch: Encoded, target_BD: Tensor, history_BHD: Tensor) -> Tensor:
         """(B, H) attention weights, of any sign and size."""
         unit = self.product(history_BHD * target_BD.unsqueeze(1))
-        unit += functional.embedding(batch.history, self.key(batch.items))  # in place: these are the widest tensors
+        unit += gather(self.key(batch.items), batch.history)  # in place: these are the widest tensors
         unit += self.query(target_BD).unsqueeze(1)
         if self.rating is not None and batch.ratings is not None:
             unit += functional.embedding(batch.levels, self.rating(batch.ratings))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape
+from trawl.model.gather import gather, weighted_sums
 from trawl.sections_model import Model
 
 
@@ -33,10 +34,9 @@ class Pooled(Backbone):
 
     def parts(self, batch: Encoded) -> list[Tensor]:
         """(B, ·) each: user, target, the means of the history's items, the mean of its ratings, dense features."""
-        target_BD = functional.embedding(batch.target, batch.items)
-        there_BH = (batch.levels > 0).to(target_BD.dtype)
+        there_BH = (batch.levels > 0).to(batch.items.dtype)
         mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
-        parts = [batch.user, target_BD, *self._pooled(batch, mean_BH)]
+        parts = [batch.user, gather(batch.items, batch.target), *self._pooled(batch, mean_BH)]
         if batch.ratings is not None:  # the weights summed per level, times the levels' embeddings
             sums = mean_BH.new_zeros(len(mean_BH), len(batch.ratings))
             parts.append(sums.scatter_add(1, batch.levels, mean_BH) @ batch.ratings)
@@ -46,9 +46,8 @@ class Pooled(Backbone):
         """(B, item) the mean of the history's items, and the one weighed by rating."""
         weights = [mean_BH]
         if self.level is not None:
-            weights.append(mean_BH * functional.embedding(batch.levels, self.level).squeeze(-1))
-        history_BHD = functional.embedding(batch.history, batch.items)
-        return torch.bmm(torch.stack(weights, dim=1), history_BHD).unbind(1)
+            weights.append(mean_BH * gather(self.level, batch.levels).squeeze(-1))
+        return weighted_sums(batch.items, batch.history, torch.stack(weights, dim=1)).unbind(1)
 
 
 class Fielded(Pooled):
