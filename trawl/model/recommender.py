@@ -24,6 +24,7 @@ from trawl.model import adapters, similarity, uses
 from trawl.model.backbones import build
 from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
+from trawl.model.gather import few_rows, gather
 from trawl.model.world import Batch, Entities, Pairs, World
 
 # Tables with more rows than so many times a step's lookups get gradients of touched rows only (training/row_adam):
@@ -119,12 +120,12 @@ class Recommender(nn.Module):
             unit = functional.normalize(items_NA)
             unit = unit if text is None else unit * text.unsqueeze(-1)
             extra.append(similarity.to_seen(unit, known_B, batch.seen, seen_at[0]))
-        user_parts = [functional.embedding(user_B, users_KU)]
+        user_parts = [gather(users_KU, user_B)]
         for side, places, table in ((self.user, user_B, users_KA), (self.item, known_B, items_NA)):
             if table is not None and (side.dense or side.is_field):
-                (extra if side.dense else user_parts).append(functional.embedding(places, table))
+                (extra if side.dense else user_parts).append(gather(table, places))
         if items_NA is not None and self.item.target_sum:
-            items_ND, target_B = self._with_targets(items_ND, target_B, functional.embedding(known_B, items_NA))
+            items_ND, target_B = self._with_targets(items_ND, target_B, gather(items_NA, known_B))
         encoded = Encoded(
             user=torch.cat(user_parts, dim=1),
             items=items_ND,
@@ -153,7 +154,7 @@ class Recommender(nn.Module):
 
     def _similarities(self, batch: Batch, world: World) -> tuple[Tensor | None, list[Tensor]]:
         """Similarities to the history (B, H) of the first source, and the dense features so far, (B, E) each."""
-        parts = [] if self.rate is None else [functional.embedding(batch.rate, self.rate)]
+        parts = [] if self.rate is None else [few_rows(self.rate, batch.rate)]
         first: Tensor | None = None
         if not self.similar or batch.seen is None:
             return first, parts
@@ -177,7 +178,7 @@ class Recommender(nn.Module):
         assert self.item.projection is not None
         projected = self.item.projection(adapted_BA)
         rest = items_ND.shape[1] - projected.shape[1]
-        targets = functional.embedding(target_B, items_ND) + functional.pad(projected, (0, rest))
+        targets = gather(items_ND, target_B) + functional.pad(projected, (0, rest))
         return torch.cat([items_ND, targets]), torch.arange(len(target_B), device=target_B.device) + len(items_ND)
 
 
@@ -258,4 +259,4 @@ def _ids(pairs: Pairs | None) -> list[Tensor]:
 def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
     if adapted is None or not places:
         return None
-    return functional.embedding(places[0], adapted), functional.embedding(places[1], adapted)
+    return gather(adapted, places[0]), gather(adapted, places[1])

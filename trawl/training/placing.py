@@ -43,7 +43,7 @@ def _moved(value: T, device: torch.device) -> T:
     if isinstance(value, Mapping):
         return {k: _moved(v, device) for k, v in value.items()}  # type: ignore[return-value]
     if isinstance(value, tuple | list):
-        return type(value)(_moved(v, device) for v in value)  # type: ignore[return-value]
+        return type(value)(_moved(v, device) for v in value)
     if not hasattr(value, "__dict__") or isinstance(value, type):
         return value
     twin = copy.copy(value)

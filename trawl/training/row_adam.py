@@ -14,7 +14,7 @@ class RowAdam(Optimizer):
     Moments and decay of a row move only in steps that touch it; the bias correction counts all steps, as in torch's
     SparseAdam, whose results these are where weight_decay = 0, in about half its time. Rows that a gradient names
     twice are added up first, in an order that the indexes decide, so that equal steps end in equal bits on a CPU.
-    State: `step`, and `mean` and `square` of the table's shape.
+    State: `step`, and `moments` (rows, 2, width), mean and square side by side: a row's are one piece of memory.
     """
 
     def __init__(
@@ -41,18 +41,19 @@ class RowAdam(Optimizer):
     def _update(self, table: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[table]
         if not state:
-            state |= {"step": 0, "mean": torch.zeros_like(table), "square": torch.zeros_like(table)}
+            state |= {"step": 0, "moments": table.new_zeros(len(table), 2, table.shape[1])}
         state["step"] += 1
         (first, second), lr, steps = group["betas"], group["lr"], state["step"]
         rows, values = gradient.indices()[0], gradient.values()
-        mean = state["mean"].index_select(0, rows).lerp_(values, 1 - first)
-        square = state["square"].index_select(0, rows).mul_(second).addcmul_(values, values, value=1 - second)
-        state["mean"].index_copy_(0, rows, mean)
-        state["square"].index_copy_(0, rows, square)
+        moments = state["moments"].index_select(0, rows)
+        mean, square = moments.unbind(1)
+        mean.lerp_(values, 1 - first)
+        square.mul_(second).addcmul_(values, values, value=1 - second)
+        state["moments"].index_copy_(0, rows, moments)
         scale = (1 - second**steps) ** 0.5
         own = table.index_select(0, rows)
         if group["weight_decay"]:
             own.mul_(1 - lr * group["weight_decay"])
         # eps stands beside the uncorrected root, as in SparseAdam
-        own.addcdiv_(mean, square.sqrt_().add_(group["eps"]), value=-lr * scale / (1 - first**steps))
+        own.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-lr * scale / (1 - first**steps))
         table.index_copy_(0, rows, own)
