@@ -7,8 +7,9 @@ rating; embedding 32, MLP 200-80, attention 32. Peers, each by its own data load
 FuxiCTR 2.3.10 and RecBole by pip (its DeepFM, which reads no history, so less work per sample), from this environment
 or from a folder filled by `pip install --target FOLDER`; KAR's code, a checkout of
 github.com/YunjiaXi/Open-World-Knowledge-Augmented-Recommendation, without and with its 768-d hybrid experts, beside
-ours without knowledge and with a mixture of experts for user and target, as there. One that is not there is left out and the reason
-printed. All take turns and the best round of each counts, per second of CPU time: other processes slow all alike.
+ours without knowledge and with a mixture of experts for user and target, as there. One that is not there is left out
+and the reason printed. All take turns and the best round of each counts, per second of CPU time: other processes slow
+all alike.
 """
 
 import argparse
