@@ -18,6 +18,7 @@ from trawl.model.adapters import Adapter
 from trawl.model.backbones import backbone
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct
+from trawl.model.scales import Scales
 from trawl.model.world import Batch, Entities, Pairs, World
 
 _SPARSE = 4  # tables with more rows than so many times a step's lookups get gradients of touched rows only
@@ -42,8 +43,9 @@ class Sizes:
 @dataclass(frozen=True)
 class Output:
     logit: Tensor  # (B,)
-    users: tuple[Tensor, Tensor] | None = None  # adapted vectors of the batch's anchors and positives, (A, a) each
-    items: tuple[Tensor, Tensor] | None = None
+    # Adapted vectors of the batch's anchors and positives, (A, a) each, and of drawn negatives (A, M, a)
+    users: tuple[Tensor, ...] | None = None
+    items: tuple[Tensor, ...] | None = None
 
 
 class Recommender(nn.Module):
@@ -69,6 +71,7 @@ class Recommender(nn.Module):
             near=self.similar,
         )
         self.backbone = backbone(model.backbone)(shape, model)
+        self.scales = Scales(cfg)
 
     def forward(self, batch: Batch, world: World) -> Output:
         user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
@@ -152,10 +155,12 @@ class Side(nn.Module):
 
 
 def _ids(pairs: Pairs | None) -> list[Tensor]:
-    return [] if pairs is None else [pairs.anchor, pairs.positive]
+    if pairs is None:
+        return []
+    return [pairs.anchor, pairs.positive, *([] if pairs.negative is None else [pairs.negative])]
 
 
-def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, ...] | None:
     if adapted is None or not places:
         return None
-    return functional.embedding(places[0], adapted), functional.embedding(places[1], adapted)
+    return tuple(functional.embedding(place, adapted) for place in places)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from trawl.model.lexicon import Knowledge, Lexicon
     from trawl.model.recommender import Recommender
     from trawl.training.corpus import Tables
+    from trawl.training.facts import Facts
     from trawl.training.loop import Material, Progress
+    from trawl.training.partners import Partners
 
 _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
 
@@ -100,8 +102,14 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     picks = {name: pc.equal(split, name).to_numpy() for name in (TRAIN, VALID)}
     _check_labels(columns[3][picks[TRAIN]], cfg)
     train, valid = (behaviour.rows(*(c[picks[name]] for c in columns)) for name in (TRAIN, VALID))
-    partners = {side: _partners(inputs, cfg, side) for side in uses.SIDES if uses.weight(cfg, side) > 0}
     world = build_world(whole, lexicon, precision(cfg))
+    seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
+    facts = _facts(whole, cfg, seen["item"])
+    partners = {
+        side: _partners(inputs, cfg, side, seen[side], facts if side == "item" else None)
+        for side in uses.SIDES
+        if uses.weight(cfg, side) > 0
+    }
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
 
 
@@ -115,12 +123,37 @@ def _check_labels(labels: npt.NDArray[np.bool_], cfg: Config) -> None:
         )
 
 
-def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
-    from trawl.training.batches import Partners
+def _partners(
+    inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_], facts: "Facts | None"
+) -> "Partners":
+    """`seen`: (count + 1,) bool, entities of the training samples; negatives are drawn among these."""
+    from trawl.training.partners import Partners
 
-    columns = [inputs.array(f"{side}_positives", name) for name in ("anchor", "rank", "partner")]
-    count = inputs.count(_KNOWN[side])
-    return Partners((columns[0], columns[1], columns[2]), count, cfg.training.positives, _knowledge(inputs, side).text)
+    training, table = cfg.training, f"{side}_positives"
+    columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
+    by_score = training.positives > 1 and training.positive_sampling == "score"
+    return Partners(
+        (columns[0], columns[1], columns[2]),
+        inputs.count(_KNOWN[side]),
+        training.positives,
+        _knowledge(inputs, side).text,
+        score=inputs.array(table, "score") if by_score else None,
+        facts=facts,
+        low=training.low_negatives if training.negatives == "low_swing" else 0,
+        pool=seen,
+    )
+
+
+def _facts(whole: "Tables", cfg: Config, seen: npt.NDArray[np.bool_]) -> "Facts | None":
+    """Of items that training saw and that have a text; None where the recipe wants none."""
+    from trawl.model.lexicon import entries
+    from trawl.training.facts import facts_of
+
+    names = cfg.training.fact_positives
+    if not names or not uses.weight(cfg, "item"):
+        return None
+    usable = seen & whole.knowledge["item"].text
+    return facts_of(entries(whole.item_fields), names, whole.items, cfg.training.fact_cap, usable)
 
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
