@@ -109,7 +109,7 @@ class Config(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_FREE = ("extraction.engine_arguments", "http.extra")  # tables whose names are another's
+_FREE = ("extraction.engine_arguments", "http.extra", "model.backbone_arguments")  # tables whose names are another's
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

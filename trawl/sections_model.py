@@ -1,19 +1,36 @@
 """The recipe's section `model`: backbone, features, adapter, injection."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trawl.sections import Section, Share
+
+BACKBONES = ("din", "dien", "deepfm", "dcn", "dcnv2", "xdeepfm", "fibinet", "fignn", "autoint")
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Model(Section):
     """Backbone, features, adapter, injection."""
 
-    backbone: Literal["din", "deepfm"] = "din"
+    backbone: str = "din"  # one of BACKBONES, or a torch module of your own as "package.module:Class"
+    backbone_arguments: dict[str, Any] = Field(default_factory=dict)  # for your own backbone alone
     embedding: Annotated[int, Field(ge=1)] = 32
     hidden: tuple[int, ...] = (200, 80)
     attention: Annotated[tuple[int, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
+    recurrent: Annotated[int, Field(ge=1)] = 64  # DIEN: units of both GRUs
+    dien_auxiliary: Annotated[float, Field(ge=0)] = 0.0  # weight of DIEN's auxiliary loss; its paper has 1
+    cross_layers: Annotated[int, Field(ge=1)] = 3  # DCN, DCNv2
+    cross_rank: Annotated[int, Field(ge=0)] = 0  # DCNv2: rank of the mixture's matrices; 0: one full matrix a layer
+    cross_experts: Annotated[int, Field(ge=1)] = 4  # DCNv2: matrices of the mixture
+    cin: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (50, 50)  # xDeepFM: maps per layer
+    bilinear: Literal["all", "each", "interaction"] = "interaction"  # FiBiNet: which pairs of fields share a matrix
+    senet_ratio: Annotated[int, Field(ge=1)] = 3  # FiBiNet: fields per unit of the excitation
+    graph_steps: Annotated[int, Field(ge=1)] = 3  # Fi-GNN
+    attention_layers: Annotated[int, Field(ge=1)] = 3  # AutoInt
+    heads: Annotated[int, Field(ge=1)] = 2  # AutoInt
+    head_width: Annotated[int, Field(ge=1)] = 32  # AutoInt
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
     history_ratings: bool = True
@@ -30,3 +47,11 @@ class Model(Section):
     similarity: bool = False  # parameter-free similarity features of the frozen item vectors
     similarity_dim: Annotated[int, Field(ge=1)] = 64  # PCA size of those vectors
     adapted_similarity: bool = False  # the same on the adapter's outputs
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in BACKBONES and not _OWN.fullmatch(name):
+            names = ", ".join(BACKBONES)
+            raise ValueError(f"no backbone {name!r}; there are {names}, or your own as package.module:Class")
+        return name

@@ -11,7 +11,7 @@ from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import similarity, uses
 from trawl.model.adapters import Adapter, MixtureOfExperts, TwoLayers
-from trawl.model.backbones import backbone
+from trawl.model.backbones import BACKBONES, backbone
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.backbones.din import Din
 from trawl.model.contrastive import info_nce
@@ -69,7 +69,6 @@ def batch(**changes: Any) -> Batch:
     return Batch(**(fields | changes))
 
 
-BACKBONES = ("din", "deepfm")
 ARMS = [
     ("extraction.source=none",),
     ("model.adapter=linear",),
@@ -300,5 +299,5 @@ def test_a_constant_dimension_is_no_trouble_and_large_matrices_are_read_by_row(m
 
 
 def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din, deepfm"):
+    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din, dien, deepfm"):
         backbone("dan")

@@ -6,20 +6,33 @@ the contrastive losses are one and the same model.
 
 from trawl.config import Config
 from trawl.model import uses
+from trawl.sections_model import Model
 
 _ALWAYS = (
-    *(f"model.{k}" for k in ("backbone", "embedding", "hidden", "attention", "dropout", "history", "history_ratings")),
+    *(f"model.{k}" for k in ("backbone", "embedding", "history", "history_ratings")),
     *(f"model.{k}" for k in ("rate_feature", "id_dropout", "user_id_dropout", "value_users")),
     *(
         f"training.{k}"
         for k in ("batch_size", "epochs", "patience", "lr", "warmup", "weight_decay", "seed", "precision")
     ),
 )
+_DEEP = ("hidden", "dropout")
+_OF_BACKBONE: dict[str, tuple[str, ...]] = {
+    "din": (*_DEEP, "attention"),
+    "dien": (*_DEEP, "recurrent", "dien_auxiliary"),
+    "deepfm": _DEEP,
+    "dcn": (*_DEEP, "cross_layers"),
+    "dcnv2": (*_DEEP, "cross_layers", "cross_rank"),
+    "xdeepfm": (*_DEEP, "cin"),
+    "fibinet": (*_DEEP, "bilinear", "senet_ratio"),
+    "fignn": ("graph_steps",),
+    "autoint": (*_DEEP, "attention_layers", "heads", "head_width"),
+}
 
 
 def keys(cfg: Config) -> tuple[str, ...]:
     """Dotted keys, for Stage.keys and for the bundle."""
-    out = [key for key in _ALWAYS if key != "model.attention" or cfg.model.backbone == "din"]
+    out = [*_ALWAYS, *(f"model.{key}" for key in _backbone(cfg.model))]
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
     if uses.knowledge(cfg):
         out += ["model.injection"]
@@ -51,3 +64,12 @@ def _contrastive(cfg: Config, sides: list[uses.Side]) -> list[str]:
     out += ["negatives", "low_negatives"] if training.negatives != "batch" else []
     out += ["temperature_learned", "temperature_bounds"] if training.temperature_learned else []
     return out + (["weights_learned"] if training.weights_learned else [])
+
+
+def _backbone(model: Model) -> list[str]:
+    """Keys that the backbone reads: of somebody's own every one that any backbone reads, for it is given them all."""
+    if model.backbone not in _OF_BACKBONE:
+        every = {key for keys in _OF_BACKBONE.values() for key in keys}
+        return ["backbone_arguments", "cross_experts", *sorted(every)]
+    mixture = ["cross_experts"] if model.backbone == "dcnv2" and model.cross_rank else []
+    return [*_OF_BACKBONE[model.backbone], *mixture]

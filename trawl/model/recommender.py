@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.config import Config
+from trawl.errors import ConfigError
 from trawl.model import similarity, uses
 from trawl.model.adapters import Adapter
-from trawl.model.backbones import backbone
-from trawl.model.backbones.base import Encoded, Shape
+from trawl.model.backbones import build
+from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct
 from trawl.model.scales import Scales
 from trawl.model.world import Batch, Entities, Pairs, World
@@ -46,11 +47,12 @@ class Output:
     # Adapted vectors of the batch's anchors and positives, (A, a) each, and of drawn negatives (A, M, a)
     users: tuple[Tensor, ...] | None = None
     items: tuple[Tensor, ...] | None = None
+    auxiliary: Tensor | None = None  # (B,) weighted loss of the backbone's own, of each sample
 
 
 class Recommender(nn.Module):
     def __init__(self, sizes: Sizes, cfg: Config) -> None:
-        """Raises ConfigError for an unknown backbone."""
+        """Raises ConfigError for a backbone that is not there."""
         super().__init__()
         model, batch = cfg.model, cfg.training.batch_size
         self.sizes, self.levels = sizes, sizes.levels
@@ -70,15 +72,19 @@ class Recommender(nn.Module):
             extra=extra,
             near=self.similar,
         )
-        self.backbone = backbone(model.backbone)(shape, model)
+        self.backbone = build(shape, model)
+        self.name = model.backbone
+        self.wants_others = bool(getattr(self.backbone, "wants_others", False))  # training is to draw Batch.others
         self.scales = Scales(cfg)
 
     def forward(self, batch: Batch, world: World) -> Output:
         user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
         seen = [batch.seen.items] if self.adapted_similar and batch.seen is not None else []
+        drawn = [batch.others] if batch.others is not None else []
         item_ids, (target_B, history_BH, *others) = distinct(
-            world.items.count, batch.item, batch.history, *seen, *_ids(batch.items)
+            world.items.count, batch.item, batch.history, *drawn, *seen, *_ids(batch.items)
         )
+        drawn_BH, others = others[: len(drawn)], others[len(drawn) :]
         seen_at, item_pair = others[: len(seen)], others[len(seen) :]
         users_KU, users_adapted = self.user(world.users, user_ids, batch.salt)
         items_ND, items_adapted = self.item(world.items, item_ids, batch.salt)
@@ -96,8 +102,22 @@ class Recommender(nn.Module):
             ratings=self.ratings,
             extra=extra_BE,
             near=near_BH,
+            others=drawn_BH[0] if drawn_BH else None,
         )
-        return Output(self.backbone(encoded), _pick(users_adapted, user_pair), _pick(items_adapted, item_pair))
+        scores = self._scores(encoded)
+        users, items = _pick(users_adapted, user_pair), _pick(items_adapted, item_pair)
+        return Output(scores.logit, users, items, scores.auxiliary)
+
+    def _scores(self, encoded: Encoded) -> Scores:
+        """What the backbone says. Raises ConfigError when one of somebody's own does not keep the contract."""
+        found = self.backbone(encoded)
+        scores = found if isinstance(found, Scores) else Scores(found)
+        rows = encoded.target.shape
+        for name, part in (("logits", scores.logit), ("an auxiliary loss", scores.auxiliary)):
+            if part is not None and getattr(part, "shape", None) != rows:
+                shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise ConfigError(f"model.backbone = {self.name!r}: gave {name} of shape {shape}, not {tuple(rows)}")
+        return scores
 
     def _extra(self, batch: Batch, world: World) -> tuple[Tensor | None, Tensor]:
         """Similarities to the history (B, H), and the dense features (B, E)."""

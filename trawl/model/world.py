@@ -87,4 +87,5 @@ class Batch:
     seen: Seen | None = None
     users: Pairs | None = None  # of the contrastive loss
     items: Pairs | None = None
+    others: Tensor | None = None  # (B, H) index of an item drawn for each position: for a backbone's own loss
     salt: int = 0  # of the dropped ids: the same for all workers of a step

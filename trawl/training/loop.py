@@ -79,7 +79,8 @@ class Training:
         self.optimizers = Optimizers(model, cfg.training, self.steps)
         gather = Gather(self.group)
         self.loss = JointLoss(cfg, model.scales, gather)
-        self.pairs = Pairing(material.partners, cfg.training, gather)
+        others = cfg.model.history if model.wants_others else 0
+        self.pairs = Pairing(material.partners, cfg.training, gather, others)
         self.norms = Norms(model, self.group, cfg.resources.gradient_norms)
         self.progress = Progress()
         self.dtype = precision(cfg)
@@ -153,6 +154,8 @@ class Training:
         sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).mean(axis=0)
         record: dict[str, Any] = {"epoch": now.epoch}
         record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
+        if not record["auxiliary"]:
+            del record["auxiliary"]  # most backbones have none
         record |= self.model.scales.values() | ({"norms": means(now.norms)} if now.norms else {})
         seconds = round(now.seconds, 3)
         better = validation["auc"] > now.best_auc

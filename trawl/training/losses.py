@@ -1,4 +1,7 @@
-"""The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3; K eq. 4 is the case of equal weights)."""
+"""The joint loss L = L_rec + w_user L_uu + w_item L_ii (T eq. 3; K eq. 4 is the case of equal weights).
+
+A backbone may add a loss of its own, as DIEN its auxiliary one; it comes weighted.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from trawl.model.world import Batch, Pairs
 from trawl.training.gather import Gather
 from trawl.training.group import Alone
 
-PARTS = ("rec", "uu", "ii")
+PARTS = ("rec", "uu", "ii", "auxiliary")  # the last one is the backbone's own, and comes weighted
 _SIDES: dict[str, uses.Side] = {"uu": "user", "ii": "item"}
 
 
@@ -52,8 +55,10 @@ class JointLoss:
             "rec": rec,
             "uu": self._side(output.users, batch.users, output.logit),
             "ii": self._side(output.items, batch.items, output.logit),
+            "auxiliary": rec.new_zeros(()) if output.auxiliary is None else output.auxiliary.sum() / rows,
         }
         weighted = {"rec": rec} | {part: self.scales.weighted(s, losses[part]) for part, s in self.sides.items()}
+        weighted |= {} if output.auxiliary is None else {"auxiliary": losses["auxiliary"]}
         return Parts({name: loss.detach() for name, loss in losses.items()}, weighted)
 
     def _side(self, vectors: tuple[Tensor, ...] | None, pairs: Pairs | None, like: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trawl.model import uses
 from trawl.model.lexicon import Ints
@@ -17,14 +18,22 @@ from trawl.training.partners import Drawn, Partners
 class Pairing:
     """Adds to a worker's batch its share of the step's pairs, and the salt of the dropped ids."""
 
-    def __init__(self, partners: Mapping[uses.Side, Partners], cfg: Training, gather: Gather) -> None:
-        self.partners, self.cfg, self.gather = partners, cfg, gather
+    def __init__(self, partners: Mapping[uses.Side, Partners], cfg: Training, gather: Gather, others: int = 0) -> None:
+        """`others`: items to draw for each sample, for a loss of the backbone's own."""
+        self.partners, self.cfg, self.gather, self.others = partners, cfg, gather, others
 
     def __call__(self, batch: Batch, users: Ints, items: Ints, epoch: int, step: int) -> Batch:
         """`users`, `items`: of the global batch."""
         rng = np.random.default_rng([self.cfg.seed, epoch, step, 1])
         drawn = [self._draw("user", users, rng), self._draw("item", items, rng)]
-        return replace(batch, users=drawn[0], items=drawn[1], salt=int(rng.integers(-(2**62), 2**62)))
+        salt = int(rng.integers(-(2**62), 2**62))
+        return replace(batch, users=drawn[0], items=drawn[1], salt=salt, others=self._others(items, rng))
+
+    def _others(self, items: Ints, rng: np.random.Generator) -> Tensor | None:
+        """(own rows, H) items drawn among the global batch's, frequent ones oftener: each worker takes its rows."""
+        if not self.others:
+            return None
+        return torch.from_numpy(rng.choice(items, (len(items), self.others))[self.gather.share(len(items))])
 
     def _draw(self, side: uses.Side, entities: Ints, rng: np.random.Generator) -> Pairs | None:
         if side not in self.partners:
