@@ -219,6 +219,7 @@ class Predict:
         from trawl.training.batches import Behaviour, kept_rows
         from trawl.training.corpus import build_world
         from trawl.training.machine import settle
+        from trawl.training.slices import item_counts
 
         settle(cfg.resources.threads)
         self.inputs, trained = inputs, _trained(inputs)
@@ -226,7 +227,11 @@ class Predict:
         self.cold: npt.NDArray[np.bool_] | None = whole.cold
         self.model = trained.model()
         self.world = build_world(whole, trained.lexicon, precision(trained.cfg))
-        self.behaviour = Behaviour(whole, kept_rows(whole), trained.lexicon, trained.cfg)
+        kept = kept_rows(whole)
+        self.behaviour = Behaviour(whole, kept, trained.lexicon, trained.cfg)
+        self.counts = item_counts(whole, kept)
+        texts = [known.text for name, known in whole.knowledge.items() if name != "user"]
+        self.text: npt.NDArray[np.bool_] | None = np.any(texts, axis=0) if texts else None
 
     def __call__(self, task: Task) -> pa.Table:
         from trawl.training.loop import score
@@ -235,8 +240,17 @@ class Predict:
         rows = rows.filter(pc.is_in(rows["split"], pa.array([VALID, TEST])))
         user, position, item, label = (rows[name].to_numpy() for name in ("user", "position", "item", "label"))
         scores = score(self.model, self.world, self.behaviour, self.behaviour.rows(user, position, item, label))
-        cold = self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)
-        return rows.append_column("cold", pa.array(cold)).append_column("score", pa.array(scores))
+        known = self.behaviour.cut[user] - self.behaviour.first[user]
+        columns = {
+            "cold": pa.array(self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)),
+            "item_count": pa.array(self.counts[item]),
+            "user_count": pa.array(known),
+            "has_text": pa.nulls(len(item), pa.bool_()) if self.text is None else pa.array(self.text[item]),
+            "score": pa.array(scores),
+        }
+        for name, column in columns.items():
+            rows = rows.append_column(name, column)
+        return rows
 
 
 def _trained(inputs: Inputs) -> "Bundle":
@@ -255,7 +269,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
 MODEL = Stage(artifact="model", version=1, plan=no_tasks, reads=reads, keys=keys, folder=train)
 PREDICTIONS = Stage(
     artifact="predictions",
-    version=1,
+    version=2,
     plan=per_part("samples"),
     reads=scored,
     worker=predict,
