@@ -32,7 +32,9 @@ class Training(Section):
     temperature_bounds: tuple[float, float] = (0.02, 0.5)
     weights_learned: bool = False  # of uu and ii, from w_user and w_item on: see model/scales.py
     seed: int = 0
-    precision: Literal["float32", "float64"] = "float32"
+    # of parameters and arithmetic; bfloat16: float32 parameters, arithmetic of the training steps in bfloat16
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    compile: bool = False  # torch.compile of backbone and adapters: faster after a minute or two, last digits differ
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

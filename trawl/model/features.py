@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl.model.gathers import gather, mean_rows, unique
 from trawl.model.world import Entities
 
 UNKNOWN_VALUE = 1  # code of a field value that training never saw, and of a field without values; 0 pads
@@ -21,7 +22,7 @@ def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
     """
     if sum(i.numel() for i in ids) >= _OFTEN * count:
         return None, list(ids)
-    found, where = torch.unique(torch.cat([i.reshape(-1) for i in ids]), return_inverse=True)
+    found, where = unique(count, torch.cat([i.reshape(-1) for i in ids]))
     pieces = torch.split(where, [i.numel() for i in ids])
     return found, [piece.view(i.shape) for piece, i in zip(pieces, ids, strict=True)]
 
@@ -49,7 +50,9 @@ class Ids(nn.Module):
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
         if self.training and self.drop > 0:
             rows_N = rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
-        return functional.embedding(rows_N, self.weight, sparse=self.sparse)
+        if self.sparse:
+            return functional.embedding(rows_N, self.weight, sparse=True)
+        return gather(self.weight, rows_N)
 
 
 class Fields(nn.Module):
@@ -71,9 +74,6 @@ class Fields(nn.Module):
         total: Tensor | None = None
         for name, table in zip(self.names, self.tables, strict=True):
             codes = entities.fields[name] if ids is None else entities.fields[name].index_select(0, ids)
-            if codes.shape[1] == 1:
-                one = functional.embedding(codes[:, 0], table)
-            else:
-                one = functional.embedding_bag(codes, table, mode="mean", padding_idx=0)
+            one = gather(table, codes[:, 0]) if codes.shape[1] == 1 else mean_rows(table, codes)
             total = one if total is None else total + one
         return [] if total is None else [total]

@@ -53,6 +53,8 @@ def keys(cfg: Config) -> tuple[str, ...]:
     if contrastive:
         out += [f"training.{k}" for k in ("temperature", "reduction", "anchors", "positives")]
         out += [f"training.{k}" for k in _contrastive(cfg, contrastive)]
+    if cfg.training.compile:
+        out += ["training.compile"]
     return tuple(out)
 
 

@@ -4,6 +4,7 @@
 vectors, principal axes. `build_world` then codes all entities with it, the same way for training and for scoring.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes,
 from trawl.model.world import Entities, World
 
 _LEVELS = 16  # most rating levels; finer scales are cut at quantiles
+_LOG_ROWS = 1 << 22  # of the log that are looked at at a time
 _PCA_ROWS = 200_000  # most vectors that the principal axes are computed from
 
 
@@ -47,9 +49,7 @@ class Tables:
 
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     """`kept`: (log rows,) bool, false for what training users' histories leave out."""
-    seen_rows = tables.train[tables.log_user] & kept
-    items = np.zeros(tables.items + 1, dtype=bool)
-    items[tables.log_item[seen_rows]] = True
+    items, ratings = _of_training(tables, kept)
     seen: dict[uses.Side, Array] = {"user": tables.train, "item": items}
     centre, scale = {}, {}
     for side, known in tables.knowledge.items():
@@ -63,7 +63,7 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     return Lexicon(
         user_fields=field_values(tables.user_fields, tables.train, cfg.model.value_users),
         item_fields=field_values(tables.item_fields, items),
-        levels=_levels(tables.log_rating[seen_rows]),
+        levels=_levels(ratings),
         users=np.flatnonzero(tables.train),
         items=np.flatnonzero(items),
         centre=centre,
@@ -95,10 +95,25 @@ def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[s
     return {name: sorted(v for v, n in found[name].items() if n >= least) for name in sorted(found)}
 
 
-def _levels(ratings: Array) -> list[float]:
-    distinct = np.unique(ratings)
+def _of_training(tables: Tables, kept: Array) -> tuple[Array, Counter[float]]:
+    """(n items + 1,) bool: items that training users met; how often they gave each rating. A block at a time."""
+    items, ratings = np.zeros(tables.items + 1, dtype=bool), Counter[float]()
+    for start in range(0, len(tables.log_user), _LOG_ROWS):
+        part = slice(start, start + _LOG_ROWS)
+        seen = tables.train[tables.log_user[part]] & kept[part]
+        items[tables.log_item[part][seen]] = True
+        values, counts = np.unique(tables.log_rating[part][seen], return_counts=True)
+        ratings.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return items, ratings
+
+
+def _levels(ratings: Counter[float]) -> list[float]:
+    """Smallest rating of each level: all there are, or the lower quantiles of so many that levels are as frequent."""
+    distinct = np.array(sorted(ratings))
     if len(distinct) > _LEVELS:
-        distinct = np.unique(np.quantile(ratings, np.linspace(0, 1, _LEVELS, endpoint=False), method="lower"))
+        rows = np.cumsum([ratings[v] for v in distinct])
+        places = np.floor(np.linspace(0, 1, _LEVELS, endpoint=False) * (rows[-1] - 1))
+        distinct = np.unique(distinct[np.searchsorted(rows, places, side="right")])
     return [float(v) for v in distinct] or [0.0]
 
 

@@ -7,7 +7,7 @@ the vectors, so that 1 and 2 workers minimise the same function. The test split 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from trawl.model.lexicon import Array, Ints
 from trawl.model.recommender import Recommender
 from trawl.model.world import World
 from trawl.training import metrics
-from trawl.training.batches import Behaviour, Rows, epoch_batches
+from trawl.training.batches import Behaviour, Rows
 from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
 from trawl.training.losses import PARTS, JointLoss
@@ -29,6 +29,8 @@ from trawl.training.norms import Norms, Sums, means
 from trawl.training.optimizers import Optimizers
 from trawl.training.pairing import Pairing
 from trawl.training.partners import Partners
+from trawl.training.placing import Place, moved, plainly
+from trawl.training.streaming import Streamed
 
 _SCORE_ROWS = 8192  # rows scored at a time
 
@@ -39,8 +41,8 @@ class Material:
 
     world: World
     behaviour: Behaviour
-    train: Rows
-    valid: Rows
+    train: Rows | Streamed
+    valid: Rows | Streamed
     partners: dict[uses.Side, Partners] = field(default_factory=dict)
 
 
@@ -72,8 +74,16 @@ def silent(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -
 class Training:
     """One training. `run` goes on where the state given to `restore` stood."""
 
-    def __init__(self, model: Recommender, material: Material, cfg: Config, group: Group | None = None) -> None:
-        self.model, self.material, self.cfg = model, material, cfg
+    def __init__(
+        self,
+        model: Recommender,
+        material: Material,
+        cfg: Config,
+        group: Group | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.place = Place(model, material.world, cfg, device or torch.device("cpu"))
+        self.model, self.material, self.cfg = model, replace(material, world=self.place.world), cfg
         self.group: Group = group or Alone()
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
@@ -84,6 +94,7 @@ class Training:
         self.norms = Norms(model, self.group, cfg.resources.gradient_norms)
         self.progress = Progress()
         self.dtype = precision(cfg)
+        self._share()
 
     def run(self, report: Report = silent) -> Progress:
         """Train to the end or the early stop. `report` gets each epoch's record (None between them) and the state."""
@@ -95,25 +106,35 @@ class Training:
             )
             self._close_epoch(validation)
             report(now.epochs[-1], self.state)
+        self.material.train.close()
         return now
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain data: what `restore` takes."""
+        """Tensors and plain data: what `restore` takes. The same in every worker after `_share`."""
         return {
             "model": self.model.state_dict(),
             "optimizers": self.optimizers.state(),
             "progress": dict(vars(self.progress)),
+            "sums": self._sums,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, by this number of workers or another."""
         self.model.load_state_dict(state["model"])
         self.optimizers.restore(state["optimizers"])
         self.progress = Progress(**state["progress"])
+        sums = state["sums"]
+        if len(sums) == self.group.size:
+            self.progress.sums = list(sums[self.group.rank])
+        else:  # what is reported is the workers' mean
+            self.progress.sums = np.mean(sums, axis=0).tolist()
 
-    def scores(self, rows: Rows) -> Array:
+    def scores(self, rows: Rows | Streamed) -> Array:
         """(rows,) float64 probabilities of all workers' rows, each worker scoring its share."""
         own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
-        return self.group.gather(score(self.model, self.material.world, self.material.behaviour, rows.take(own)))
+        part = slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+        with plainly(self.cfg.training.compile):
+            return self.group.gather(score(self.model, self.material.world, self.material.behaviour, rows, part))
 
     def _patience_spent(self) -> bool:
         now = self.progress
@@ -124,24 +145,28 @@ class Training:
         every = self.cfg.resources.checkpoint_steps
         self.model.train()
         started = time.perf_counter()
-        for step, picks in epoch_batches(
-            len(self.material.train), training.batch_size, training.seed, now.epoch, now.step
-        ):
+        for step, picks in self.material.train.batches(training.batch_size, training.seed, now.epoch, now.step):
+            self.place.begin(now.epoch, step, self.group.rank)
             self._step(step, picks)
             now.step = step + 1
             if every and now.step % every == 0 and now.step < self.steps:
                 now.seconds += time.perf_counter() - started
+                self._share()
                 report(None, self.state)
                 started = time.perf_counter()
         now.seconds += time.perf_counter() - started
+
+    def _share(self) -> None:
+        """Every worker's sums of the epoch so far, for the state: one worker saves it and all go on from it."""
+        self._sums = self.group.gather(np.asarray(self.progress.sums)).reshape(self.group.size, -1).tolist()
 
     def _step(self, step: int, picks: Ints) -> None:
         own = np.array_split(picks, self.group.size)[self.group.rank]
         rows, epoch = self.material.train, self.progress.epoch
         batch = self.material.behaviour.batch(rows.take(own), self.dtype)
-        batch = self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step)
+        batch = self.place.take(self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step))
         self.optimizers.begin(epoch * self.steps + step)
-        parts = self.loss(self.model(batch, self.material.world), batch, len(picks) / self.group.size)
+        parts = self.loss(self.place.forward(batch), batch, len(picks) / self.group.size)
         self.norms.measure(step, parts.weighted, self.progress.norms)
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
@@ -162,21 +187,26 @@ class Training:
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch
-            now.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            now.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * len(now.sums), 0.0
         now.norms = {}
+        self._share()
 
 
-def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> Array:
-    """(rows,) float64 probabilities, in this process."""
+def score(
+    model: nn.Module, world: World, behaviour: Behaviour, rows: Rows | Streamed, part: slice | None = None
+) -> Array:
+    """(rows,) float64 probabilities of the rows, or of a part of them, in this process."""
     model.eval()
-    dtype = next(model.parameters()).dtype
-    out = np.zeros(len(rows))
+    weight = next(model.parameters())
+    first, last = (0, len(rows)) if part is None else (part.start, part.stop)
+    out = np.zeros(last - first)
     with torch.inference_mode():
-        for start in range(0, len(rows), _SCORE_ROWS):
-            picks = slice(start, start + _SCORE_ROWS)
-            logit = model(behaviour.batch(rows.take(picks), dtype), world).logit
-            out[picks] = torch.sigmoid(logit.double()).numpy()
+        for start in range(first, last, _SCORE_ROWS):
+            stop = min(last, start + _SCORE_ROWS)
+            batch = moved(behaviour.batch(rows.take(slice(start, stop)), weight.dtype), weight.device)
+            logit = model(batch, world).logit
+            out[start - first : stop - first] = torch.sigmoid(logit.double()).cpu().numpy()
     return out
 
 

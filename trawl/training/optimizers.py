@@ -6,6 +6,7 @@ import torch
 
 from trawl.model.recommender import Recommender
 from trawl.sections_training import Training
+from trawl.training.row_adam import RowAdam
 
 
 class Optimizers:
@@ -28,7 +29,7 @@ class Optimizers:
             torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         ]
         if sparse:
-            self._all.append(torch.optim.SparseAdam([{"params": sparse, "factor": 1.0}], lr=cfg.lr))
+            self._all.append(RowAdam([{"params": sparse, "factor": 1.0}], lr=cfg.lr, weight_decay=cfg.weight_decay))
 
     def rate(self, step: int) -> float:
         """Share of lr at a step of the whole training."""

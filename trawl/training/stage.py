@@ -89,19 +89,18 @@ def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
 
 def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     from trawl.model.bundle import precision
-    from trawl.training.batches import Behaviour, kept_rows
+    from trawl.training.batches import kept_rows
     from trawl.training.corpus import build_world, learn
+    from trawl.training.loading import behaviour_of, samples_of, streams
     from trawl.training.loop import Material
 
     whole = tables(inputs, cfg)
     kept = kept_rows(whole)
     lexicon = learn(whole, kept, cfg)
-    behaviour = Behaviour(whole, kept, lexicon, cfg)
-    split = inputs.mapped("samples", ["split"]).column("split")
-    columns = [inputs.array("samples", name) for name in ("user", "position", "item", "label")]
-    picks = {name: pc.equal(split, name).to_numpy() for name in (TRAIN, VALID)}
-    _check_labels(columns[3][picks[TRAIN]], cfg)
-    train, valid = (behaviour.rows(*(c[picks[name]] for c in columns)) for name in (TRAIN, VALID))
+    stream = streams(inputs, cfg)
+    behaviour = behaviour_of(inputs, cfg, whole, kept, lexicon, stream)
+    train, valid = (samples_of(inputs, behaviour, name, stream) for name in (TRAIN, VALID))
+    _check_labels(train.label, cfg)
     world = build_world(whole, lexicon, precision(cfg))
     seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
     facts = _facts(whole, cfg, seen["item"])
@@ -113,7 +112,7 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
 
 
-def _check_labels(labels: npt.NDArray[np.bool_], cfg: Config) -> None:
+def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
     """Raises InputError where there is nothing to tell apart, as in a log of clicks alone."""
     if len(labels) and labels.min() == labels.max():
         above = f"{'above' if labels[0] else 'not above'} data.like_above = {cfg.data.like_above:g}"
@@ -216,8 +215,9 @@ class Predict:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         from trawl.model.bundle import precision
-        from trawl.training.batches import Behaviour, kept_rows
+        from trawl.training.batches import kept_rows
         from trawl.training.corpus import build_world
+        from trawl.training.loading import behaviour_of, streams
         from trawl.training.machine import settle
         from trawl.training.slices import item_counts
 
@@ -227,8 +227,8 @@ class Predict:
         self.cold: npt.NDArray[np.bool_] | None = whole.cold
         self.model = trained.model()
         self.world = build_world(whole, trained.lexicon, precision(trained.cfg))
-        kept = kept_rows(whole)
-        self.behaviour = Behaviour(whole, kept, trained.lexicon, trained.cfg)
+        kept, stream = kept_rows(whole), streams(inputs, cfg)
+        self.behaviour = behaviour_of(inputs, trained.cfg, whole, kept, trained.lexicon, stream)
         self.counts = item_counts(whole, kept)
         texts = [known.text for name, known in whole.knowledge.items() if name != "user"]
         self.text: npt.NDArray[np.bool_] | None = np.any(texts, axis=0) if texts else None

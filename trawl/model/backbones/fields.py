@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape
+from trawl.model.gathers import gather
 from trawl.sections_model import Model
 
 
@@ -33,7 +34,7 @@ class Pooled(Backbone):
 
     def parts(self, batch: Encoded) -> list[Tensor]:
         """(B, ·) each: user, target, the means of the history's items, the mean of its ratings, dense features."""
-        target_BD = functional.embedding(batch.target, batch.items)
+        target_BD = gather(batch.items, batch.target)
         there_BH = (batch.levels > 0).to(target_BD.dtype)
         mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
         parts = [batch.user, target_BD, *self._pooled(batch, mean_BH)]
@@ -46,8 +47,8 @@ class Pooled(Backbone):
         """(B, item) the mean of the history's items, and the one weighed by rating."""
         weights = [mean_BH]
         if self.level is not None:
-            weights.append(mean_BH * functional.embedding(batch.levels, self.level).squeeze(-1))
-        history_BHD = functional.embedding(batch.history, batch.items)
+            weights.append(mean_BH * gather(self.level, batch.levels).squeeze(-1))
+        history_BHD = gather(batch.items, batch.history)
         return torch.bmm(torch.stack(weights, dim=1), history_BHD).unbind(1)
 
 
