@@ -204,7 +204,16 @@ def comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor
     rows = []
     for part in slices:
         rows += executor.call(compared, store, reference, marks, part, cfg.experiment.bootstrap)
-    return rows
+    return over_the_table(rows)
+
+
+def over_the_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with `p_table`: Holm's correction over all of them, where `p_holm` is over the arms of one column."""
+    from trawl.training import statistics
+
+    known = {str(place): row["p"] for place, row in enumerate(rows) if row["p"] is not None}
+    adjusted = statistics.holm(known)
+    return [row | {"p_table": adjusted.get(str(place))} for place, row in enumerate(rows)]
 
 
 def compared(

@@ -215,8 +215,13 @@ CONTRACTS: dict[str, Contract] = {
                 "split": pa.string(),
                 "label": pa.bool_(),
                 "cold": pa.bool_(),
+                "item_count": pa.int64(),  # interactions of training users with the item
+                "user_count": pa.int64(),  # the user's own before the cut-off
+                "has_text": pa.bool_(),  # the item has a vector of knowledge; null in a model that reads none
                 "score": pa.float64(),
             },
+            version=2,
+            nullable=frozenset({"has_text"}),
             values={"split": (TRAIN, VALID, TEST)},
         ),
     )

@@ -26,10 +26,11 @@ from trawl.config import Config
 from trawl.model import uses
 from trawl.model.backbones.base import mlp
 from trawl.schemas import FIELDS
-from trawl.training.batches import Behaviour, Partners, epoch_batches, kept_rows
+from trawl.training.batches import Behaviour, epoch_batches, kept_rows
 from trawl.training.corpus import Knowledge, Tables, build_world, learn
 from trawl.training.loop import Material, Training, new_model, score
 from trawl.training.machine import settle
+from trawl.training.partners import Partners
 
 USERS, ITEMS, EVENTS, WIDTH = 6040, 3706, 1_000_209, 128
 CONTRASTIVE = ("training.w_item=0.004", "training.w_user=0.004")

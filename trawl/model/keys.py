@@ -60,6 +60,7 @@ def keys(cfg: Config) -> tuple[str, ...]:
     out += [f"training.w_{side}" for side in contrastive]
     if contrastive:
         out += [f"training.{k}" for k in ("temperature", "reduction", "anchors", "positives")]
+        out += [f"training.{k}" for k in _contrastive(cfg, contrastive)]
     if cfg.training.compile:
         out += ["training.compile"]
     return tuple(out)
@@ -70,6 +71,16 @@ def _changed(cfg: Config, key: str) -> bool:
     if key == "expert_last" and cfg.model.adapter not in ("moe", "hybrid"):
         return False
     return bool(getattr(cfg.model, key) != getattr(_DEFAULTS, key))
+
+
+def _contrastive(cfg: Config, sides: list[uses.Side]) -> list[str]:
+    """Options of the contrastive loss that are switched on."""
+    training = cfg.training
+    out = ["positive_sampling"] if training.positives > 1 and training.positive_sampling != "uniform" else []
+    out += ["fact_positives", "fact_cap"] if training.fact_positives and "item" in sides else []
+    out += ["negatives", "low_negatives"] if training.negatives != "batch" else []
+    out += ["temperature_learned", "temperature_bounds"] if training.temperature_learned else []
+    return out + (["weights_learned"] if training.weights_learned else [])
 
 
 def _backbone(model: Model) -> list[str]:

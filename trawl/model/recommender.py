@@ -25,6 +25,7 @@ from trawl.model.backbones import build
 from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
 from trawl.model.gather import few_rows, gather
+from trawl.model.scales import Scales
 from trawl.model.world import Batch, Entities, Pairs, World
 
 # Tables with more rows than so many times a step's lookups get gradients of touched rows only (training/row_adam):
@@ -57,8 +58,9 @@ class Sizes:
 @dataclass(frozen=True)
 class Output:
     logit: Tensor  # (B,)
-    users: tuple[Tensor, Tensor] | None = None  # adapted vectors of the batch's anchors and positives, (A, a) each
-    items: tuple[Tensor, Tensor] | None = None
+    # Adapted vectors of the batch's anchors and positives, (A, a) each, and of drawn negatives (A, M, a)
+    users: tuple[Tensor, ...] | None = None
+    items: tuple[Tensor, ...] | None = None
     auxiliary: Tensor | None = None  # (B,) weighted loss of the backbone's own, of each sample
 
 
@@ -88,6 +90,7 @@ class Recommender(nn.Module):
         self.backbone = build(shape, model)
         self.name = model.backbone
         self.wants_others = bool(getattr(self.backbone, "wants_others", False))  # training is to draw Batch.others
+        self.scales = Scales(cfg)
 
     def detach(self) -> "Recommender":
         """Put the adapters away: from now on the model reads Entities.adapted. Returns itself."""
@@ -253,10 +256,12 @@ def _shared(user: Side, sizes: Sizes, cfg: Config) -> list[adapters.Experts | No
 
 
 def _ids(pairs: Pairs | None) -> list[Tensor]:
-    return [] if pairs is None else [pairs.anchor, pairs.positive]
+    if pairs is None:
+        return []
+    return [pairs.anchor, pairs.positive, *([] if pairs.negative is None else [pairs.negative])]
 
 
-def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, ...] | None:
     if adapted is None or not places:
         return None
-    return gather(adapted, places[0]), gather(adapted, places[1])
+    return tuple(gather(adapted, place) for place in places)

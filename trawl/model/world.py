@@ -103,10 +103,13 @@ class World:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct anchors and one positive of each, by index."""
+    """Anchors and a positive of each, by index."""
 
-    anchor: Tensor  # (A,)
+    anchor: Tensor  # (A,) distinct, but for the rows of fact positives
     positive: Tensor  # (A,)
+    negative: Tensor | None = None  # (A, M) drawn negatives, 0 is none; without them the other rows' positives serve
+    known: Tensor | None = None  # (A, A) bool: positive j is another known partner of anchor i
+    whole: "Pairs | None" = None  # all workers' pairs, where these are one worker's share
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from trawl.config import Config
 from trawl.model import uses
 from trawl.model.lexicon import Array, Ints, Lexicon, ranges
-from trawl.model.world import Batch, Pairs, Seen
+from trawl.model.world import Batch, Seen
 from trawl.training.corpus import Tables
 from trawl.training.logs import index_log, parts_of
 from trawl.training.order import Order
@@ -119,26 +119,3 @@ def epoch_batches(count: int, size: int, seed: int, epoch: int, first: int = 0) 
     order = Order(count, seed, epoch).whole()
     for step in range(first, -(-count // size)):
         yield step, order[step * size : (step + 1) * size]
-
-
-class Partners:
-    """Positives of one side, drawn among the top of the SWING table."""
-
-    def __init__(self, table: tuple[Array, Array, Array], count: int, top: int, text: Array) -> None:
-        """`table`: anchor, rank, partner; `text`: (count + 1,) bool. Pairs without text on either end are left out."""
-        anchor, rank, partner = table
-        keep = (rank < top) & text[anchor] & text[partner]
-        anchor, partner = anchor[keep], partner[keep]
-        order = np.lexsort((rank[keep], anchor))
-        self.partner = np.asarray(partner[order], dtype=np.int64)
-        self.size = np.bincount(anchor, minlength=count + 1).astype(np.int64)
-        self.start = np.cumsum(self.size) - self.size
-
-    def draw(self, entities: Ints, most: int, rng: np.random.Generator) -> Pairs:
-        """At most `most` of the distinct entities that have a positive, with one positive each."""
-        anchors = np.unique(entities)
-        anchors = anchors[self.size[anchors] > 0]
-        if len(anchors) > most:
-            anchors = np.sort(rng.choice(anchors, most, replace=False))
-        at = self.start[anchors] + rng.integers(0, self.size[anchors]) if len(anchors) else self.start[anchors]
-        return Pairs(torch.from_numpy(anchors), torch.from_numpy(self.partner[at]))

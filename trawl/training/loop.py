@@ -1,8 +1,8 @@
 """The training loop: epochs, validation, early stop, checkpoints. Knows nothing of Ray, files or tables.
 
 Each step has one global batch that seed, epoch and step decide. A worker takes its slice of it for L_rec, while the
-anchors of the contrastive losses are drawn from the global batch and every worker computes all of them: they are few,
-need no exchange, and 1 and 2 workers minimise the same function. The test split is never read here.
+anchors of the contrastive losses are drawn from the global batch; each worker adapts its share of them and all exchange
+the vectors, so that 1 and 2 workers minimise the same function. The test split is never read here.
 """
 
 import time
@@ -19,13 +19,17 @@ from trawl.model import uses
 from trawl.model.bundle import precision
 from trawl.model.lexicon import Array, Ints
 from trawl.model.recommender import Recommender
-from trawl.model.world import Batch, World
+from trawl.model.world import World
 from trawl.training import metrics
-from trawl.training.batches import Behaviour, Partners, Rows
+from trawl.training.batches import Behaviour, Rows
 from trawl.training.gates import Loads
+from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
-from trawl.training.losses import JointLoss
+from trawl.training.losses import PARTS, JointLoss
+from trawl.training.norms import Norms, Sums, means
 from trawl.training.optimizers import Optimizers
+from trawl.training.pairing import Pairing
+from trawl.training.partners import Partners
 from trawl.training.placing import Place, moved, plainly
 from trawl.training.streaming import Streamed
 
@@ -53,7 +57,8 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     best_epoch: int = -1
-    sums: list[float] = field(default_factory=lambda: [0.0] * 5)  # of this epoch: loss, rec, uu, ii, the backbone's own
+    sums: list[float] = field(default_factory=lambda: [0.0] * (1 + len(PARTS)))  # of this epoch: loss, then PARTS
+    norms: Sums = field(default_factory=dict)  # of this epoch
     seconds: float = 0.0  # of this epoch's steps
 
     @property
@@ -84,7 +89,11 @@ class Training:
         self.group: Group = group or Alone()
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
-        self.loss = JointLoss(cfg)
+        gather = Gather(self.group)
+        self.loss = JointLoss(cfg, model.scales, gather)
+        others = cfg.model.history if model.wants_others else 0
+        self.pairs = Pairing(material.partners, cfg.training, gather, others)
+        self.norms = Norms(model, self.group, cfg.resources.gradient_norms)
         self.gates = Loads(model, self.material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
@@ -156,39 +165,26 @@ class Training:
 
     def _step(self, step: int, picks: Ints) -> None:
         own = np.array_split(picks, self.group.size)[self.group.rank]
-        batch = self._with_pairs(self.material.behaviour.batch(self.material.train.take(own), self.dtype), step, picks)
-        batch = self.place.take(batch)
-        self.optimizers.begin(self.progress.epoch * self.steps + step)
+        rows, epoch = self.material.train, self.progress.epoch
+        batch = self.material.behaviour.batch(rows.take(own), self.dtype)
+        batch = self.place.take(self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step))
+        self.optimizers.begin(epoch * self.steps + step)
         parts = self.loss(self.place.forward(batch), batch, len(picks) / self.group.size)
+        self.norms.measure(step, parts.weighted, self.progress.norms)
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
         self.optimizers.step()
-        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii, parts.own)):
-            self.progress.sums[place] += float(part.detach()) * len(picks)
-
-    def _with_pairs(self, batch: Batch, step: int, picks: Ints) -> Batch:
-        """The batch with the global batch's anchors and the salt of its dropped ids."""
-        training, epoch = self.cfg.training, self.progress.epoch
-        rng = np.random.default_rng([training.seed, epoch, step, 1])
-        rows, partners = self.material.train, self.material.partners
-        users = partners["user"].draw(rows.user[picks], training.anchors, rng) if "user" in partners else None
-        items = partners["item"].draw(rows.item[picks], training.anchors, rng) if "item" in partners else None
-        salt = int(rng.integers(-(2**62), 2**62))
-        return replace(batch, users=users, items=items, salt=salt, others=self._others(picks, rng))
-
-    def _others(self, picks: Ints, rng: np.random.Generator) -> Tensor | None:
-        """(own rows, H) items drawn among the global batch's, frequent ones oftener: each worker takes its rows."""
-        if not self.model.wants_others:
-            return None
-        drawn = rng.choice(self.material.train.item[picks], (len(picks), self.cfg.model.history))
-        return torch.from_numpy(np.array_split(drawn, self.group.size)[self.group.rank])
+        for place, number in enumerate(parts.numbers()):
+            self.progress.sums[place] += number * len(picks)
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 5).mean(axis=0)
-        loss, rec, uu, ii, own = (float(s) / count for s in sums)
-        record: dict[str, Any] = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
-        record |= {"auxiliary": own} if own else {}  # of the backbone
+        sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).mean(axis=0)
+        record: dict[str, Any] = {"epoch": now.epoch}
+        record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
+        if not record["auxiliary"]:
+            del record["auxiliary"]  # most backbones have none
+        record |= self.model.scales.values() | ({"norms": means(now.norms)} if now.norms else {})
         if gates := self.gates():
             record["gates"] = gates
         seconds = round(now.seconds, 3)
@@ -197,7 +193,8 @@ class Training:
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch
             now.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 5, 0.0
+        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * len(now.sums), 0.0
+        now.norms = {}
         self._share()
 
 

@@ -17,11 +17,14 @@ class Optimizers:
         sides = (model.user, model.item)
         sparse = [side.ids.weight for side in sides if side.ids.sparse]
         adapters = [p for side in sides if side.adapter is not None for p in side.adapter.parameters()]
-        apart = {id(p) for p in (*sparse, *adapters)}
+        scales = list(model.scales.parameters())
+        apart = {id(p) for p in (*sparse, *adapters, *scales)}
         dense = [p for p in model.parameters() if id(p) not in apart]
         groups = [{"params": dense, "factor": 1.0}]
         if adapters:
             groups.append({"params": adapters, "factor": cfg.adapter_lr})
+        if scales:  # a decay would pull temperature and weights to the middle of their bounds
+            groups.append({"params": scales, "factor": 1.0, "weight_decay": 0.0})
         self._all: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         ]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from trawl.model.lexicon import Knowledge, Lexicon
     from trawl.model.recommender import Recommender
     from trawl.training.corpus import Tables
+    from trawl.training.facts import Facts
     from trawl.training.loop import Material, Progress
+    from trawl.training.partners import Partners
 
 _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
 
@@ -100,8 +102,14 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     behaviour = behaviour_of(inputs, cfg, whole, kept, lexicon, stream)
     train, valid = (samples_of(inputs, behaviour, name, stream) for name in (TRAIN, VALID))
     _check_labels(train.label, cfg)
-    partners = {side: _partners(inputs, cfg, side) for side in uses.SIDES if uses.weight(cfg, side) > 0}
     world = build_world(whole, lexicon, precision(cfg))
+    seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
+    facts = _facts(whole, cfg, seen["item"])
+    partners = {
+        side: _partners(inputs, cfg, side, seen[side], facts if side == "item" else None)
+        for side in uses.SIDES
+        if uses.weight(cfg, side) > 0
+    }
     start = first_items(whole, lexicon, cfg.model.embedding) if uses.starts(cfg) else None
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners, start=start)
 
@@ -116,12 +124,39 @@ def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
         )
 
 
-def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
-    from trawl.training.batches import Partners
+def _partners(
+    inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_], facts: "Facts | None"
+) -> "Partners":
+    """`seen`: (count + 1,) bool, entities of the training samples; negatives are drawn among these."""
+    from trawl.training.partners import Partners
 
-    columns = [inputs.array(f"{side}_positives", name) for name in ("anchor", "rank", "partner")]
     texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
-    return Partners((columns[0], columns[1], columns[2]), inputs.count(_KNOWN[side]), cfg.training.positives, texts)
+    training, table = cfg.training, f"{side}_positives"
+    columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
+    by_score = training.positives > 1 and training.positive_sampling == "score"
+    return Partners(
+        (columns[0], columns[1], columns[2]),
+        inputs.count(_KNOWN[side]),
+        training.positives,
+        texts,
+        score=inputs.array(table, "score") if by_score else None,
+        facts=facts,
+        low=training.low_negatives if training.negatives == "low_swing" else 0,
+        pool=seen,
+    )
+
+
+def _facts(whole: "Tables", cfg: Config, seen: npt.NDArray[np.bool_]) -> "Facts | None":
+    """Of items that training saw and that have a text; None where the recipe wants none."""
+    from trawl.model.lexicon import entries
+    from trawl.training.facts import facts_of
+
+    names = cfg.training.fact_positives
+    if not names or not uses.weight(cfg, "item"):
+        return None
+    texts = np.any([whole.knowledge[matrix].text for matrix in uses.sources(cfg, "item")], axis=0)
+    usable = seen & texts
+    return facts_of(entries(whole.item_fields), names, whole.items, cfg.training.fact_cap, usable)
 
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
@@ -184,6 +219,7 @@ class Predict:
         from trawl.training.corpus import build_world
         from trawl.training.loading import behaviour_of, streams
         from trawl.training.machine import settle
+        from trawl.training.slices import item_counts
 
         settle(cfg.resources.threads)
         self.inputs, trained = inputs, _trained(inputs)
@@ -193,6 +229,9 @@ class Predict:
         self.world = build_world(whole, trained.lexicon, precision(trained.cfg))
         kept, stream = kept_rows(whole), streams(inputs, cfg)
         self.behaviour = behaviour_of(inputs, trained.cfg, whole, kept, trained.lexicon, stream)
+        self.counts = item_counts(whole, kept)
+        texts = [known.text for name, known in whole.knowledge.items() if name != "user"]
+        self.text: npt.NDArray[np.bool_] | None = np.any(texts, axis=0) if texts else None
 
     def __call__(self, task: Task) -> pa.Table:
         from trawl.training.loop import score
@@ -201,8 +240,17 @@ class Predict:
         rows = rows.filter(pc.is_in(rows["split"], pa.array([VALID, TEST])))
         user, position, item, label = (rows[name].to_numpy() for name in ("user", "position", "item", "label"))
         scores = score(self.model, self.world, self.behaviour, self.behaviour.rows(user, position, item, label))
-        cold = self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)
-        return rows.append_column("cold", pa.array(cold)).append_column("score", pa.array(scores))
+        known = self.behaviour.cut[user] - self.behaviour.first[user]
+        columns = {
+            "cold": pa.array(self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)),
+            "item_count": pa.array(self.counts[item]),
+            "user_count": pa.array(known),
+            "has_text": pa.nulls(len(item), pa.bool_()) if self.text is None else pa.array(self.text[item]),
+            "score": pa.array(scores),
+        }
+        for name, column in columns.items():
+            rows = rows.append_column(name, column)
+        return rows
 
 
 def _trained(inputs: Inputs) -> "Bundle":
@@ -221,7 +269,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
 MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train)
 PREDICTIONS = Stage(
     artifact="predictions",
-    version=1,
+    version=2,
     plan=per_part("samples"),
     reads=scored,
     worker=predict,
