@@ -15,6 +15,7 @@ from trawl.inputs import Inputs
 from trawl.linking.facts import FACTS
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
+from trawl.views import _raw_columns
 
 ITEMS = 7
 OWN = {1: {"genres": ["Comedy", "Drama"]}, 2: {"genres": ["Comedy", ""], "shelf": ["s1"]}, 5: {"genres": ["War"]}}
@@ -122,3 +123,9 @@ def test_links_are_read_where_the_table_speaks_of_entities(tmp_path: Path) -> No
     facts_file(tmp_path / "facts.parquet", "entity", [("Q1", "director", "Juan")])
     assert len({before, fingerprint(FACTS, table, marks)}) == 2
     assert not any(n.startswith("fact") for n in pipeline.needed(Config()))
+
+
+def test_facts_are_shown_with_the_items_raw_ids() -> None:
+    for name in ("facts", "fact_embeddings"):
+        assert ("entity", "item", "item_id") in _raw_columns(name)
+        assert ("entity", "user", "user_id") not in _raw_columns(name)

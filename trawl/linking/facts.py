@@ -6,6 +6,7 @@ that is linked to them. What it says of others is left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -94,11 +95,11 @@ def _scatter(inputs: Inputs, cfg: Config) -> Callable[[Task], Iterator[tuple[int
 
     def scatter(task: Task) -> Iterator[tuple[int, pa.Table]]:
         rows = files.rows(*task.args["piece"]).join(known, "id", join_type="inner").select(_SCHEMA.names)
-        bucket = np.searchsorted(ends, rows["entity"].to_numpy())
-        for number in range(len(ends)):
-            here = rows.filter(pa.array(bucket == number)).cast(_SCHEMA)
-            if number == 0 or here.num_rows:  # one at least, so that the schema travels
-                yield number, here
+        rows = rows.cast(_SCHEMA).sort_by("entity")
+        bounds = np.searchsorted(rows["entity"].to_numpy(), [0, *ends], side="right")
+        for number, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            if number == 0 or stop > start:  # one at least, so that the schema travels
+                yield number, rows.slice(start, stop - start)
 
     return scatter
 

@@ -111,7 +111,10 @@ class Recommender(nn.Module):
         drawn_BH, others = others[: len(drawn)], others[len(drawn) :]
         known_ids, known_B = item_ids, target_B
         if self.item.adapter is not None and not self.item.everywhere:
-            known_ids, (known_B, *others) = distinct(world.items.count, batch.item, *read)
+            if world.items.adapted is not None and not read:  # prestored: gathered as they are
+                known_ids, known_B = None, batch.item
+            else:
+                known_ids, (known_B, *others) = distinct(world.items.count, batch.item, *read)
         seen_at, item_pair = others[: len(seen)], others[len(seen) :]
         users_KA = self.user.adapted(world.users, user_ids)
         items_NA = self.item.adapted(world.items, known_ids)

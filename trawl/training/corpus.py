@@ -55,7 +55,7 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     seen: dict[uses.Side, Array] = {"user": tables.train, "item": items}
     sources = {side: uses.sources(cfg, side) for side in uses.SIDES if uses.adapts(cfg, side)}
     centre, scale, reduced = {}, {}, {}
-    for name in {name for names in sources.values() for name in names}:
+    for name in dict.fromkeys(name for names in sources.values() for name in names):
         known, own = tables.knowledge[name], seen[uses.OWNER[name]]
         centre[name], scale[name] = _moments(known, own)
         if 0 < cfg.model.knowledge_dim < known.matrix.shape[1]:
@@ -111,12 +111,12 @@ def first_items(tables: Tables, lexicon: Lexicon, width: int) -> torch.Tensor:
     mean, axes = axes_of(known, seen, width)
     out = torch.full((len(lexicon.items) + 1, width), torch.nan)
     there = np.flatnonzero(known.text[lexicon.items])
-    if not len(there):
-        return out
-    found = (known.matrix[lexicon.items[there]].astype(np.float64) - mean) @ axes
-    found *= ID_STD / max(float(np.sqrt((found**2).sum(axis=1).mean() / width)), 1e-12)
-    out[there + 1] = torch.from_numpy(np.pad(found, ((0, 0), (0, width - found.shape[1])))).float()
-    return out
+    squares = 0.0
+    for part in np.array_split(there, -(-len(there) // 65536) or 1):
+        found = (known.matrix[lexicon.items[part]].astype(np.float64) - mean) @ axes
+        squares += float((found**2).sum())
+        out[part + 1] = torch.from_numpy(np.pad(found, ((0, 0), (0, width - found.shape[1])))).float()
+    return out * (ID_STD / max(float(np.sqrt(squares / max(1, len(there) * width))), 1e-12))
 
 
 def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[str, list[str]]:
