@@ -45,6 +45,11 @@ def scored(cfg: Config) -> tuple[str, ...]:
     return ("model", "samples", *_world(cfg))
 
 
+def gpus(cfg: Config) -> float:
+    """Of a training in a task of its own; Ray Train asks for its workers' itself."""
+    return float(cfg.resources.training_gpus)
+
+
 def no_tasks(inputs: Inputs, cfg: Config) -> list[Task]:
     """A folder stage has no parts."""
     return []
@@ -266,7 +271,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
     return Predict(inputs, cfg)
 
 
-MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train)
+MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train, gpus=gpus)
 PREDICTIONS = Stage(
     artifact="predictions",
     version=2,

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from trawl.config import Config
-from trawl.connection import connect
+from trawl.connection import address, connect
 from trawl.environment import peak_mib
-from trawl.errors import EngineDied
+from trawl.errors import ConfigError, EngineDied
 from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
@@ -67,12 +67,20 @@ def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
 
 
 def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
-    """`resources.training_workers` workers; checkpoints below `folder` of the store. Raises EngineDied."""
+    """`resources.training_workers` workers; checkpoints below `folder` of the store.
+
+    Raises EngineDied, and ConfigError where GPUs are asked for and this machine has none.
+    """
     connect(cfg)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpus, storage, name = cfg.resources.training_gpus, store.path(*folder), "train"
+    if gpus and not address(cfg) and not ray.cluster_resources().get("GPU"):  # else it would wait for one for ever
+        raise ConfigError(
+            "model: its workers ask for a GPU each, this machine has none; set resources.training_gpus to 0, or name a "
+            "cluster with resources.ray_address"
+        )
     needs = {"CPU": 1.0} | ({"GPU": 1.0} if gpus else {})
     store.fs.create_dir(storage, recursive=True)
     trainer = TorchTrainer(
