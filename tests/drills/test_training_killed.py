@@ -6,6 +6,7 @@ training undisturbed, to the last digit.
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_a_killed_training_goes_on_mid_epoch(
         store, kills = Store(uri), [0]
 
         def strike() -> bool:
+            time.sleep(0.1)
             if kills[0] or len(work(store)) < 2:  # two are kept: the second one is of the middle of an epoch
                 return False
             if whom == "driver":
