@@ -22,10 +22,9 @@ from trawl.store import Store
 SETTINGS = (
     "resources.launcher=ray_train",
     "resources.training_workers=2",
-    "resources.checkpoint_steps=3",
+    "resources.checkpoint_steps=40",  # a checkpoint takes Ray Train a second or two
     "training.batch_size=16",
-    "training.epochs=3",
-    "training.patience=3",
+    "training.epochs=2",
     "model.dropout=0.1",
     "data.synthetic.users=150",
 )
