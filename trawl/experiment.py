@@ -17,6 +17,7 @@ from trawl import pipeline
 from trawl.config import Config, flat
 from trawl.errors import ConfigError
 from trawl.inputs import Inputs
+from trawl.model import uses
 from trawl.runs import Cell, Run, claim
 from trawl.schemas import TEST
 from trawl.stage import Executor, Outcome
@@ -168,16 +169,15 @@ def result_row(cell: Cell, store: Store, metrics: dict[str, Any]) -> dict[str, A
     """A finished cell as a row of result.json."""
     manifest = store.manifest("model", cell.fingerprints["model"])
     assert manifest is not None
-    source = cell.cfg.extraction.source
-    used = source != "none"
+    used = uses.knowledge(cell.cfg)
     return {
         "arm": cell.arm,
         "repetition": cell.repetition,
         "backbone": cell.cfg.model.backbone,
-        "knowledge": source,
+        "knowledge": uses.named(cell.cfg),
         "injection": cell.cfg.model.injection if used else "none",
         "contrastive": used and (cell.cfg.training.w_user > 0 or cell.cfg.training.w_item > 0),
-        "similarity": used and (cell.cfg.model.similarity or cell.cfg.model.adapted_similarity),
+        "similarity": uses.seen(cell.cfg),
         "model": cell.fingerprints["model"],
         "predictions": cell.fingerprints["predictions"],
         "best_epoch": manifest.notes["best_epoch"],

@@ -187,6 +187,8 @@ CONTRACTS: dict[str, Contract] = {
             )
             for name, columns, version in (("item_answers", _ANSWERS, 2), ("user_answers", _USER_ANSWERS, 3))
         ),
+        _contract("facts", "entity relation value", {"entity": INDEX, "relation": TEXT, "value": TEXT}),  # of items
+        _contract("fact_embeddings", "entity", _EMBEDDINGS),  # tokens are facts
         _contract("item_embeddings", "entity", _EMBEDDINGS),
         _contract("user_embeddings", "entity", _EMBEDDINGS),
         _contract("item_positives", "anchor rank", _POSITIVES),

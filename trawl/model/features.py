@@ -11,7 +11,7 @@ from trawl.model.world import Entities
 
 UNKNOWN_VALUE = 1  # code of a field value that training never saw, and of a field without values; 0 pads
 RATE_BINS = 14  # 0 = nothing seen before the cut-off, then 13 bins of the share of liked items
-_STD = 0.02
+ID_STD = 0.02  # of an embedding's numbers before training
 _OFTEN = 4  # lookups per entity from which on the whole table is computed
 
 
@@ -44,7 +44,7 @@ class Ids(nn.Module):
 
     def __init__(self, rows: int, width: int, drop: float, sparse: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(rows, width) * _STD)
+        self.weight = nn.Parameter(torch.randn(rows, width) * ID_STD)
         self.drop, self.sparse = drop, sparse
 
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
@@ -66,7 +66,7 @@ class Fields(nn.Module):
         """`sizes`: field -> number of codes, with 0 (pads) and 1 (unknown)."""
         super().__init__()
         self.names = tuple(sizes)
-        self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * _STD) for n in sizes.values()])
+        self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * ID_STD) for n in sizes.values()])
         self.out = width if self.names else 0
 
     def forward(self, entities: Entities, ids: Tensor | None) -> list[Tensor]:

@@ -16,6 +16,14 @@ _ALWAYS = (
         for k in ("batch_size", "epochs", "patience", "lr", "warmup", "weight_decay", "seed", "precision")
     ),
 )
+_OF_ADAPTER = {
+    "raw": (),
+    "linear": ("adapter_dim",),
+    "mlp": ("adapter_dim", "expert_hidden"),
+    "moe": ("adapter_dim", "experts", "expert_hidden"),
+    "hybrid": ("adapter_dim", "shared_experts", "dedicated_experts", "expert_hidden"),
+}
+_DEFAULTS = Config().model
 _DEEP = ("hidden", "dropout")
 _OF_BACKBONE: dict[str, tuple[str, ...]] = {
     "din": (*_DEEP, "attention"),
@@ -37,17 +45,17 @@ def keys(cfg: Config) -> tuple[str, ...]:
     if uses.knowledge(cfg):
         out += ["model.injection"]
     if sides:
-        out += ["model.side", "model.adapter", "training.adapter_lr"]
-    if sides and cfg.model.adapter != "raw":
-        out += ["model.adapter_dim"]
-    if sides and cfg.model.adapter == "moe":
-        out += ["model.experts", "model.expert_hidden"]
-    if sides and cfg.model.adapter == "mlp":
-        out += ["model.expert_hidden"]
+        out += ["model.side", "model.knowledge", "training.adapter_lr"]
+        out += [f"model.{k}" for k in ("adapter", *_OF_ADAPTER[cfg.model.adapter])]
+        out += [f"model.{k}" for k in ("knowledge_dim", "history_knowledge", "expert_last") if _changed(cfg, k)]
+    if any(len(uses.sources(cfg, side)) > 1 for side in sides):
+        out += ["model.combine"]
     if uses.similarity(cfg):
-        out += ["model.similarity", "model.similarity_dim"]
+        out += ["model.similarity", "model.similarity_of", "model.similarity_dim"]
     if uses.adapted_similarity(cfg):
         out += ["model.adapted_similarity"]
+    if uses.starts(cfg):
+        out += ["model.init"]
     contrastive = [side for side in sides if uses.weight(cfg, side) > 0]
     out += [f"training.w_{side}" for side in contrastive]
     if contrastive:
@@ -66,6 +74,13 @@ def _contrastive(cfg: Config, sides: list[uses.Side]) -> list[str]:
     out += ["negatives", "low_negatives"] if training.negatives != "batch" else []
     out += ["temperature_learned", "temperature_bounds"] if training.temperature_learned else []
     return out + (["weights_learned"] if training.weights_learned else [])
+
+
+def _changed(cfg: Config, key: str) -> bool:
+    """An option that changes nothing until it is set, in a recipe where it has something to change."""
+    if key == "expert_last" and cfg.model.adapter not in ("moe", "hybrid"):
+        return False
+    return bool(getattr(cfg.model, key) != getattr(_DEFAULTS, key))
 
 
 def _backbone(model: Model) -> list[str]:

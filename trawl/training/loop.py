@@ -22,6 +22,7 @@ from trawl.model.recommender import Recommender
 from trawl.model.world import World
 from trawl.training import metrics
 from trawl.training.batches import Behaviour, Rows
+from trawl.training.gates import Loads
 from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
 from trawl.training.losses import PARTS, JointLoss
@@ -44,6 +45,7 @@ class Material:
     train: Rows | Streamed
     valid: Rows | Streamed
     partners: dict[uses.Side, Partners] = field(default_factory=dict)
+    start: Tensor | None = None  # (item rows, embedding) what item ID embeddings start from; nan: at random
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Training:
         others = cfg.model.history if model.wants_others else 0
         self.pairs = Pairing(material.partners, cfg.training, gather, others)
         self.norms = Norms(model, self.group, cfg.resources.gradient_norms)
+        self.gates = Loads(model, self.material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
         self._share()
@@ -182,6 +185,8 @@ class Training:
         if not record["auxiliary"]:
             del record["auxiliary"]  # most backbones have none
         record |= self.model.scales.values() | ({"norms": means(now.norms)} if now.norms else {})
+        if gates := self.gates():
+            record["gates"] = gates
         seconds = round(now.seconds, 3)
         better = validation["auc"] > now.best_auc
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
@@ -210,8 +215,13 @@ def score(
     return out
 
 
-def new_model(sizes: Any, cfg: Config) -> Recommender:
-    """A model whose initial weights the seed decides."""
+def new_model(sizes: Any, cfg: Config, start: Tensor | None = None) -> Recommender:
+    """A model whose initial weights the seed decides, but for the item ID embeddings that `start` gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.training.seed)
-        return Recommender(sizes, cfg).to(precision(cfg))
+        model = Recommender(sizes, cfg).to(precision(cfg))
+    if start is not None:
+        with torch.no_grad():
+            own = model.item.ids.weight
+            own.copy_(torch.where(start.isnan(), own, start.to(own.dtype)))
+    return model

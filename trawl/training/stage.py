@@ -32,12 +32,14 @@ _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
 
 def reads(cfg: Config) -> tuple[str, ...]:
     """The behaviour, and of the knowledge just what the recipe switches on."""
-    return (*_world(cfg), "samples", *(f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0))
+    facts = ("facts",) if cfg.training.fact_positives and uses.weight(cfg, "item") > 0 else ()
+    positives = (f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0)
+    return tuple(dict.fromkeys((*_world(cfg), "samples", *positives, *facts)))
 
 
 def _world(cfg: Config) -> tuple[str, ...]:
     cold = ("cold_items",) if cfg.data.cold_items > 0 else ()
-    return ("users", "items", "log", "splits", *cold, *(f"{s}_embeddings" for s in uses.SIDES if uses.vectors(cfg, s)))
+    return ("users", "items", "log", "splits", *cold, *(uses.MATRICES[m] for m in uses.matrices(cfg)))
 
 
 def scored(cfg: Config) -> tuple[str, ...]:
@@ -66,14 +68,15 @@ def tables(inputs: Inputs, cfg: Config) -> "Tables":
         train=np.concatenate([[False], train]),
         cutoff=np.concatenate([[0], inputs.array("splits", "cutoff")]),
         cold=np.concatenate([[False], inputs.array("cold_items", "cold")]) if inputs.has("cold_items") else None,
-        knowledge={side: _knowledge(inputs, side) for side in uses.SIDES if uses.vectors(cfg, side)},
+        knowledge={matrix: knowledge(inputs, matrix) for matrix in uses.matrices(cfg)},
     )
 
 
-def _knowledge(inputs: Inputs, side: uses.Side) -> "Knowledge":
+def knowledge(inputs: Inputs, matrix: uses.Matrix) -> "Knowledge":
+    """A frozen matrix, memory-mapped."""
     from trawl.model.lexicon import Knowledge
 
-    name, count = f"{side}_embeddings", inputs.count(_KNOWN[side])
+    name, count = uses.MATRICES[matrix], inputs.count(_KNOWN[uses.OWNER[matrix]])
     text = np.zeros(count + 1, dtype=bool)
     text[inputs.array(name, "entity")] = inputs.array(name, "has_text")
     return Knowledge(matrix=inputs.vectors(name, count), text=text)
@@ -84,13 +87,13 @@ def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
     from trawl.training.loop import new_model
 
     lexicon, found = _learned(inputs, cfg)
-    return new_model(lexicon.sizes(), cfg), found
+    return new_model(lexicon.sizes(), cfg, found.start), found
 
 
 def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     from trawl.model.bundle import precision
     from trawl.training.batches import kept_rows
-    from trawl.training.corpus import build_world, learn
+    from trawl.training.corpus import build_world, first_items, learn
     from trawl.training.loading import behaviour_of, samples_of, streams
     from trawl.training.loop import Material
 
@@ -103,13 +106,9 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     _check_labels(train.label, cfg)
     world = build_world(whole, lexicon, precision(cfg))
     seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
-    facts = _facts(whole, cfg, seen["item"])
-    partners = {
-        side: _partners(inputs, cfg, side, seen[side], facts if side == "item" else None)
-        for side in uses.SIDES
-        if uses.weight(cfg, side) > 0
-    }
-    return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
+    partners = {side: _partners(inputs, cfg, side, seen[side]) for side in uses.SIDES if uses.weight(cfg, side) > 0}
+    start = first_items(whole, lexicon, cfg.model.embedding) if uses.starts(cfg) else None
+    return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners, start=start)
 
 
 def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
@@ -122,41 +121,35 @@ def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
         )
 
 
-def _partners(
-    inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_], facts: "Facts | None"
-) -> "Partners":
-    """`seen`: (count + 1,) bool, entities of the training samples; negatives are drawn among these."""
+def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_]) -> "Partners":
+    """`seen`: (count + 1,) bool, entities that training met: negatives and shared facts are of these alone."""
     from trawl.training.partners import Partners
 
     training, table = cfg.training, f"{side}_positives"
     columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
+    texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
     by_score = training.positives > 1 and training.positive_sampling == "score"
     return Partners(
         (columns[0], columns[1], columns[2]),
         inputs.count(_KNOWN[side]),
         training.positives,
-        _knowledge(inputs, side).text,
+        texts,
         score=inputs.array(table, "score") if by_score else None,
-        facts=facts,
+        facts=_facts(inputs, cfg, seen & texts) if side == "item" and training.fact_positives else None,
         low=training.low_negatives if training.negatives == "low_swing" else 0,
         pool=seen,
     )
 
 
-def _facts(whole: "Tables", cfg: Config, seen: npt.NDArray[np.bool_]) -> "Facts | None":
-    """Of items that training saw and that have a text; None where the recipe wants none."""
-    from trawl.model.lexicon import entries
+def _facts(inputs: Inputs, cfg: Config, usable: npt.NDArray[np.bool_]) -> "Facts":
     from trawl.training.facts import facts_of
 
-    names = cfg.training.fact_positives
-    if not names or not uses.weight(cfg, "item"):
-        return None
-    usable = seen & whole.knowledge["item"].text
-    return facts_of(entries(whole.item_fields), names, whole.items, cfg.training.fact_cap, usable)
+    columns = (inputs.each("facts"), cfg.training.fact_positives, inputs.count("items"), cfg.training.fact_cap)
+    return facts_of(*columns, usable)
 
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
-    """Fill the folder: model.safetensors, model.json, metrics.json. The test split is not read."""
+    """Fill the folder with the bundle's files and metrics.json. The test split is not read."""
     from trawl.model import bundle
     from trawl.training.loop import new_model
     from trawl.training.trainer import train_here, train_on_ray
@@ -164,7 +157,8 @@ def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
     alone = cfg.resources.launcher == "task"
     lexicon, found = _learned(inputs, cfg)
     if alone:
-        progress, peak = train_here(new_model(lexicon.sizes(), cfg), found, cfg, inputs.store, inputs.work)
+        model = new_model(lexicon.sizes(), cfg, found.start)
+        progress, peak = train_here(model, found, cfg, inputs.store, inputs.work)
     else:
         progress, peak = train_on_ray(partial(material, inputs, cfg), cfg, inputs.store, inputs.work)
     bundle.write(
@@ -195,18 +189,13 @@ def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]
 
 
 def _catalogue(inputs: Inputs, cfg: Config, lexicon: "Lexicon", found: "Material") -> "Catalogue":
-    import torch
+    from trawl.model.bundle import Catalogue, catalogued
 
-    from trawl.model.bundle import Catalogue
-
-    users = inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1))
-    known = _knowledge(inputs, "item") if uses.vectors(cfg, "item") else None
     return Catalogue(
-        users=users.to_pylist(),
-        items=inputs.mapped("items", ["item_id"]).column("item_id").to_pylist(),
+        users=inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1)),
+        items=inputs.mapped("items", ["item_id"]).column("item_id"),
         codes=found.world.items.fields,
-        vectors=torch.from_numpy(np.array(known.matrix)) if known else None,
-        text=torch.from_numpy(known.text) if known else None,
+        knowledge={matrix: knowledge(inputs, matrix) for matrix in catalogued(cfg)},
     )
 
 
@@ -254,11 +243,11 @@ class Predict:
 
 
 def _trained(inputs: Inputs) -> "Bundle":
-    from trawl.model.bundle import CARD, WEIGHTS, parse
+    from trawl.model.bundle import parse
 
     parts = {part.path: part for part in inputs.parts("model")}
-    card, weights = (inputs.part_bytes("model", parts[name]).to_pybytes() for name in (CARD, WEIGHTS))
-    return parse(card, weights, inputs.store.path("model", inputs.fingerprints["model"]))
+    where = inputs.store.path("model", inputs.fingerprints["model"])
+    return parse(lambda name: inputs.part_bytes("model", parts[name]), where, ids=False)
 
 
 def predict(inputs: Inputs, cfg: Config) -> Worker:
@@ -266,7 +255,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
     return Predict(inputs, cfg)
 
 
-MODEL = Stage(artifact="model", version=1, plan=no_tasks, reads=reads, keys=keys, folder=train)
+MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train)
 PREDICTIONS = Stage(
     artifact="predictions",
     version=2,
