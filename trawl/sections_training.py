@@ -24,7 +24,7 @@ class Training(Section):
     anchors: Annotated[int, Field(ge=2)] = 256  # most anchors of the contrastive loss per side and step
     positives: Annotated[int, Field(ge=1)] = 1  # drawn among the top so many partners
     positive_sampling: Literal["uniform", "score"] = "uniform"  # score: in proportion to the SWING score
-    fact_positives: tuple[str, ...] = ()  # item fields of which a shared value makes one more positive, as ["director"]
+    fact_positives: tuple[str, ...] = ()  # facts of which a shared value makes one more positive, as ["director"]
     fact_cap: Annotated[int, Field(ge=2)] = 200  # values that more items have say too little and are left out
     negatives: Literal["batch", "low_swing"] = "batch"  # low_swing: drawn among those that are no SWING partners (K)
     low_negatives: Annotated[int, Field(ge=1)] = 32  # low_swing: of each anchor

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import config, planted
+from planted import ITEMS, config, planted
+from worlds import publish, table
 
 from trawl.config import Config
 from trawl.errors import ConfigError, InputError
@@ -20,7 +21,7 @@ from trawl.training.gather import Gather
 from trawl.training.group import Distributed
 from trawl.training.loop import Training
 from trawl.training.norms import Norms, means
-from trawl.training.stage import MODEL, material
+from trawl.training.stage import material
 
 BOTH = ("training.w_item=0.1", "training.w_user=0.1", "training.epochs=2")
 OPTIONS = {
@@ -36,7 +37,10 @@ OPTIONS = {
 
 def inputs_of(tmp_path: Path, cfg: Config) -> Inputs:
     store, marks = planted(tmp_path, users=60)
-    return Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}, work=("model", "x", "_work"))
+    values = [(i, v) for i in range(1, ITEMS) for v in (f"s{i % 3}", f"t{i % 5}")]
+    rows = [{"entity": i, "relation": "shelf", "value": v} for i, v in values]
+    marks["facts"] = publish(store, "facts", [table("facts", rows)])
+    return Inputs(store, marks, work=("model", "x", "_work"))
 
 
 def trained(inputs: Inputs, cfg: Config) -> Training:
@@ -68,7 +72,7 @@ def test_options_count_only_where_they_matter() -> None:
 
 def test_a_fact_that_no_item_has_is_refused(tmp_path: Path) -> None:
     cfg = config(*BOTH, "training.fact_positives=['director']")
-    with pytest.raises(InputError, match="'director'; fields: shelf"):
+    with pytest.raises(InputError, match="'director'; there are shelf"):
         material(inputs_of(tmp_path, cfg), cfg)
 
 
@@ -120,13 +124,15 @@ def test_what_is_learned_is_logged_and_moves(tmp_path: Path) -> None:
         assert epochs[0][name] != epochs[1][name] != start
 
 
-def test_norms_are_those_of_the_parts_and_change_nothing(tmp_path: Path) -> None:
-    cfg = config(*BOTH, "resources.gradient_norms=3", "training.precision=float64")
+@pytest.mark.parametrize("backbone", ["din", "dien"])
+def test_norms_are_those_of_the_parts_and_change_nothing(tmp_path: Path, backbone: str) -> None:
+    own = () if backbone == "din" else ("model.backbone=dien", "model.dien_auxiliary=0.5", "model.recurrent=4")
+    cfg = config(*BOTH, *own, "resources.gradient_norms=3", "training.precision=float64")
     inputs = inputs_of(tmp_path, cfg)
     one, other = (trained(inputs, c) for c in (cfg, cfg.override("resources.gradient_norms=0")))
     assert all(torch.equal(one.progress.best[name], other.progress.best[name]) for name in one.progress.best)
     for epoch in one.progress.epochs:
-        assert set(epoch["norms"]) == {"rec", "uu", "ii"}
+        assert set(epoch["norms"]) == {"rec", "uu", "ii"} | ({"auxiliary"} if own else set())
         assert epoch["norms"]["uu"]["adapter"] == pytest.approx(epoch["norms"]["uu"]["all"])  # it reaches no other
         assert epoch["norms"]["rec"]["all"] > epoch["norms"]["rec"]["adapter"] > 0
     assert "norms" not in other.progress.epochs[0]

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import table
 
 from trawl.errors import InputError
 from trawl.training.facts import Facts, facts_of
@@ -113,13 +114,10 @@ def test_the_same_generator_draws_the_same() -> None:
     assert not np.array_equal(one.negative, other.negative)  # type: ignore[arg-type]
 
 
-def triples(rows: list[tuple[int, str, str]]) -> list[tuple[np.ndarray, pa.Array, pa.Array]]:
-    rows = sorted(rows)
-    owner, name, value = (list(c) for c in zip(*rows, strict=True))
-    half = len(rows) // 2
-    return [
-        (np.array(owner[a:b]), pa.array(name[a:b]), pa.array(value[a:b])) for a, b in ((0, half), (half, len(rows)))
-    ]
+def parts(rows: list[tuple[int, str, str]]) -> list[pa.Table]:
+    names = ("entity", "relation", "value")
+    rows = [dict(zip(names, row, strict=True)) for row in sorted(rows)]
+    return [table("facts", part) for part in (rows[::2], [], rows[1::2])]
 
 
 FACTS = [
@@ -132,7 +130,7 @@ FACTS = [
 
 
 def test_fact_positives_share_a_value_and_hot_ones_are_left_out() -> None:
-    facts = facts_of(triples(FACTS), ["director", "genre", "series"], COUNT, 5, TEXT)
+    facts = facts_of(parts(FACTS), ["director", "genre", "series"], COUNT, 5, TEXT)
     assert facts.left_out == 1
     assert np.flatnonzero(facts.able).tolist() == [1, 2, 3, 4, 5]
     generator, met = rng(), set()
@@ -145,23 +143,23 @@ def test_fact_positives_share_a_value_and_hot_ones_are_left_out() -> None:
         [False, True, False],
         [False, False, False],
     ]
-    assert facts_of(triples(FACTS), ["genre"], COUNT, 9, TEXT).able[1:10].all()
+    assert facts_of(parts(FACTS), ["genre"], COUNT, 9, TEXT).able[1:10].all()
 
 
 def test_what_may_not_be_drawn_is_in_no_fact() -> None:
     usable = TEXT.copy()
     usable[5] = False
-    facts = facts_of(triples(FACTS), ["director"], COUNT, 5, usable)
+    facts = facts_of(parts(FACTS), ["director"], COUNT, 5, usable)
     assert np.flatnonzero(facts.able).tolist() == [1, 2, 3]
 
 
 def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"'writer'; fields: director, genre, series"):
-        facts_of(triples(FACTS), ["director", "writer"], COUNT, 5, TEXT)
+    with pytest.raises(InputError, match=r"'writer'; there are director, genre, series"):
+        facts_of(parts(FACTS), ["director", "writer"], COUNT, 5, TEXT)
 
 
 def test_an_anchor_gets_a_row_for_its_fact_beside_that_of_swing() -> None:
-    facts = facts_of(triples(FACTS), ["director"], COUNT, 5, TEXT)
+    facts = facts_of(parts(FACTS), ["director"], COUNT, 5, TEXT)
     found = Partners(TABLE, COUNT, 1, TEXT, facts=facts).draw(np.array([1, 4, 6, 9]), 9, rng())  # type: ignore[arg-type]
     assert found.anchor.tolist() == [1, 6, 1, 4]
     assert found.positive[[0, 1, 3]].tolist() == [2, 1, 5]

@@ -66,13 +66,6 @@ def keys(cfg: Config) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _changed(cfg: Config, key: str) -> bool:
-    """An option that changes nothing until it is set, in a recipe where it has something to change."""
-    if key == "expert_last" and cfg.model.adapter not in ("moe", "hybrid"):
-        return False
-    return bool(getattr(cfg.model, key) != getattr(_DEFAULTS, key))
-
-
 def _contrastive(cfg: Config, sides: list[uses.Side]) -> list[str]:
     """Options of the contrastive loss that are switched on."""
     training = cfg.training
@@ -81,6 +74,13 @@ def _contrastive(cfg: Config, sides: list[uses.Side]) -> list[str]:
     out += ["negatives", "low_negatives"] if training.negatives != "batch" else []
     out += ["temperature_learned", "temperature_bounds"] if training.temperature_learned else []
     return out + (["weights_learned"] if training.weights_learned else [])
+
+
+def _changed(cfg: Config, key: str) -> bool:
+    """An option that changes nothing until it is set, in a recipe where it has something to change."""
+    if key == "expert_last" and cfg.model.adapter not in ("moe", "hybrid"):
+        return False
+    return bool(getattr(cfg.model, key) != getattr(_DEFAULTS, key))
 
 
 def _backbone(model: Model) -> list[str]:

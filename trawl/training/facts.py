@@ -60,23 +60,24 @@ class Facts:
         return sparse.csr_array((there, values, bounds), shape=(len(entities), len(self.members)))
 
 
-def facts_of(
-    triples: Iterable[tuple[Array, pa.Array, pa.Array]], names: Sequence[str], count: int, cap: int, usable: Array
-) -> Facts:
-    """Facts of the named relations from (entity, name, value) triples, as `lexicon.entries` gives them.
+def facts_of(tables: Iterable[pa.Table], relations: Sequence[str], count: int, cap: int, usable: Array) -> Facts:
+    """Facts of some relations from the parts of a table (entity, relation, value).
 
-    Raises InputError for a name that no entity has, naming those that there are.
+    Raises InputError for a relation that no entity has, naming those that there are.
     """
-    owners, values, met = [np.zeros(0, dtype=np.int64)], [pa.array([], pa.string())], set()
-    for owner, name, value in triples:
-        met |= set(pc.unique(name).to_pylist())
-        chosen = pc.is_in(name, pa.array(list(names), pa.string()))
-        owners.append(owner[chosen.to_numpy(zero_copy_only=False)])
-        both = pc.binary_join_element_wise(name.filter(chosen), value.filter(chosen), "\x00")
-        values.append(both.cast(pa.string()))
-    for wanted in names:
+    owners, met = [np.zeros(0, dtype=np.int64)], set()
+    values: list[pa.Array] = []
+    for table in tables:
+        met |= set(pc.unique(table["relation"]).to_pylist())
+        rows = table.filter(pc.is_in(table["relation"], pa.array(list(relations), table["relation"].type)))
+        owners.append(rows["entity"].to_numpy())
+        named = pc.binary_join_element_wise(rows["relation"], rows["value"], pa.scalar("\x00", rows["value"].type))
+        values += named.chunks
+    for wanted in relations:
         if wanted not in met:
             known = ", ".join(sorted(met)) or "there are none"
-            raise InputError(f"training.fact_positives: no item has a field {wanted!r}; fields: {known}")
-    codes = pa.chunked_array(values).combine_chunks().dictionary_encode().indices.to_numpy()
+            raise InputError(
+                f"training.fact_positives: no item has a fact {wanted!r}; there are {known} (facts.table adds others)"
+            )
+    codes = pa.chunked_array(values, pa.large_string()).combine_chunks().dictionary_encode().indices.to_numpy()
     return Facts(np.concatenate(owners), codes, count, cap, usable)

@@ -30,13 +30,14 @@ class Norms:
         if not self.every or step % self.every:
             return
         sides = (self.model.user, self.model.item)
-        adapters = [p for side in sides if side.adapter is not None for p in side.adapter.parameters()]
+        found = (p for side in sides if side.adapter is not None for p in side.adapter.parameters())
+        adapters = list({id(p): p for p in found}.values())  # sides may share some
         for name, loss in parts.items():
             loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
             self.group.average(self.model.parameters())
-            found = sums.setdefault(name, [0.0, 0.0, 0.0])
+            total = sums.setdefault(name, [0.0, 0.0, 0.0])
             for place, value in enumerate((1.0, _norm(adapters), _norm(self.model.parameters()))):
-                found[place] += value
+                total[place] += value
             self.model.zero_grad(set_to_none=True)
 
 

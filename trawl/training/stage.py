@@ -32,7 +32,9 @@ _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
 
 def reads(cfg: Config) -> tuple[str, ...]:
     """The behaviour, and of the knowledge just what the recipe switches on."""
-    return (*_world(cfg), "samples", *(f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0))
+    facts = ("facts",) if cfg.training.fact_positives and uses.weight(cfg, "item") > 0 else ()
+    positives = (f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0)
+    return tuple(dict.fromkeys((*_world(cfg), "samples", *positives, *facts)))
 
 
 def _world(cfg: Config) -> tuple[str, ...]:
@@ -109,12 +111,7 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     _check_labels(train.label, cfg)
     world = build_world(whole, lexicon, precision(cfg))
     seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
-    facts = _facts(whole, cfg, seen["item"])
-    partners = {
-        side: _partners(inputs, cfg, side, seen[side], facts if side == "item" else None)
-        for side in uses.SIDES
-        if uses.weight(cfg, side) > 0
-    }
+    partners = {side: _partners(inputs, cfg, side, seen[side]) for side in uses.SIDES if uses.weight(cfg, side) > 0}
     start = first_items(whole, lexicon, cfg.model.embedding) if uses.starts(cfg) else None
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners, start=start)
 
@@ -129,15 +126,13 @@ def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
         )
 
 
-def _partners(
-    inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_], facts: "Facts | None"
-) -> "Partners":
-    """`seen`: (count + 1,) bool, entities of the training samples; negatives are drawn among these."""
+def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_]) -> "Partners":
+    """`seen`: (count + 1,) bool, entities that training met: negatives and shared facts are of these alone."""
     from trawl.training.partners import Partners
 
-    texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
     training, table = cfg.training, f"{side}_positives"
     columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
+    texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
     by_score = training.positives > 1 and training.positive_sampling == "score"
     return Partners(
         (columns[0], columns[1], columns[2]),
@@ -145,23 +140,17 @@ def _partners(
         training.positives,
         texts,
         score=inputs.array(table, "score") if by_score else None,
-        facts=facts,
+        facts=_facts(inputs, cfg, seen & texts) if side == "item" and training.fact_positives else None,
         low=training.low_negatives if training.negatives == "low_swing" else 0,
         pool=seen,
     )
 
 
-def _facts(whole: "Tables", cfg: Config, seen: npt.NDArray[np.bool_]) -> "Facts | None":
-    """Of items that training saw and that have a text; None where the recipe wants none."""
-    from trawl.model.lexicon import entries
+def _facts(inputs: Inputs, cfg: Config, usable: npt.NDArray[np.bool_]) -> "Facts":
     from trawl.training.facts import facts_of
 
-    names = cfg.training.fact_positives
-    if not names or not uses.weight(cfg, "item"):
-        return None
-    texts = np.any([whole.knowledge[matrix].text for matrix in uses.sources(cfg, "item")], axis=0)
-    usable = seen & texts
-    return facts_of(entries(whole.item_fields), names, whole.items, cfg.training.fact_cap, usable)
+    columns = (inputs.each("facts"), cfg.training.fact_positives, inputs.count("items"), cfg.training.fact_cap)
+    return facts_of(*columns, usable)
 
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
