@@ -142,6 +142,9 @@ def fuxictr(data: Data, backbone: str, size: int, training: bool = True) -> Iter
 
 def recbole(data: Data, size: int) -> Iterator[int]:
     """Steps of its training. Raises ImportError where it, or something that it imports, is not installed."""
+    import_module("recbole")
+    if not hasattr(np, "float_"):
+        raise ImportError(f"RecBole 1.2.1 needs NumPy 1, this is {np.__version__}")
     shim = sys.argv
     sys.argv = sys.argv[:1]  # its Config reads the command line
     try:
