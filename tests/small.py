@@ -45,6 +45,9 @@ SETTINGS = (
     "resources.batch_rows=8",
 )
 
+# With these on top, every stage of the pipeline has something to do.
+EVERY = ("model.knowledge=['text', 'kg']",)
+
 
 def config(*more: str) -> Config:
     return Config().override(*SETTINGS, *more)

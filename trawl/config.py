@@ -23,6 +23,7 @@ from trawl.sections import (
     Search,
     Section,
 )
+from trawl.sections_facts import Facts
 from trawl.sections_http import Http
 from trawl.sections_model import Model
 from trawl.sections_plan import Plan
@@ -36,6 +37,7 @@ class Config(Section):
     name: str = "run"
     data: Data = Data()
     linking: Linking = Linking()
+    facts: Facts = Facts()
     extraction: Extraction = Extraction()
     http: Http = Http()
     encoding: Encoding = Encoding()
@@ -53,7 +55,17 @@ class Config(Section):
     @model_validator(mode="after")
     def _together(self) -> Self:
         contrastive = self.training.w_user > 0 or self.training.w_item > 0
-        if self.model.adapter == "raw" and contrastive and self.extraction.source != "none":
+        texts, kg = ("text" in self.model.knowledge and self.extraction.source != "none"), "kg" in self.model.knowledge
+        if self.model.knowledge == ("kg",) and self.model.side == "user" and self.model.injection != "none":
+            raise ValueError("model.knowledge = kg is of items alone; set model.side to item or both, or name text too")
+        if self.model.adapter == "hybrid" and (texts or kg):
+            both = self.model.side == "both" and self.model.injection != "none"
+            if not (both and texts):
+                raise ValueError(
+                    "model.adapter = hybrid shares experts between users and items, so both need texts: set model.side "
+                    "to both, model.injection to other than none and name text in model.knowledge, or take adapter moe"
+                )
+        if self.model.adapter == "raw" and contrastive and (texts or kg):
             raise ValueError("model.adapter = raw has no parameters that a contrastive loss could train; set w_* to 0")
         if self.resources.launcher == "task" and self.resources.training_workers > 1:
             raise ValueError(
@@ -109,7 +121,7 @@ class Config(Section):
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_FREE = ("extraction.engine_arguments", "http.extra")  # tables whose names are another's
+_FREE = ("extraction.engine_arguments", "http.extra", "model.backbone_arguments")  # tables whose names are another's
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -93,7 +93,8 @@ class OnRay(_Sharing):
             return run_folder(job)
         import ray
 
-        remote = ray.remote(num_cpus=1, max_retries=2)(_guarded_folder)
+        gpus = self._gpus(job)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus or None, max_retries=2)(_guarded_folder)
         try:
             outcome: dict[str, Any] = ray.get(remote.remote(job))
         except ray.exceptions.RayError as error:
@@ -133,7 +134,8 @@ class OnRay(_Sharing):
             for ref in running if ray.is_initialized() else ():  # a call after the shutdown would start a new cluster
                 ray.cancel(ref, force=False)
 
-    def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+    def _gpus(self, job: Job) -> float:
+        """Of each worker. Raises ConfigError where this machine, which is all there is, has none."""
         import ray
 
         gpus = job.stage.gpus(job.cfg)
@@ -142,6 +144,12 @@ class OnRay(_Sharing):
                 f"{job.stage.artifact}: its workers ask for {gpus:g} GPU each, this machine has none; "
                 "set the key of [resources] that asks for them to 0, or name a cluster with resources.ray_address"
             )
+        return gpus
+
+    def _actors(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:
+        import ray
+
+        gpus = self._gpus(job)
         rows = [{"name": t.name, "arguments": json.dumps(dict(t.args))} for t in tasks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         size = min(self.actors, len(tasks))

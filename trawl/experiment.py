@@ -18,6 +18,7 @@ from trawl.arms import changes_of, chosen
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.inputs import Inputs
+from trawl.model import uses
 from trawl.runs import Cell, Run, claim
 from trawl.schemas import TEST
 from trawl.stage import Executor, Outcome
@@ -156,16 +157,15 @@ def result_row(cell: Cell, store: Store, metrics: dict[str, Any]) -> dict[str, A
     """A finished cell as a row of result.json."""
     manifest = store.manifest("model", cell.fingerprints["model"])
     assert manifest is not None
-    source = cell.cfg.extraction.source
-    used = source != "none"
+    used = uses.knowledge(cell.cfg)
     return {
         "arm": cell.arm,
         "repetition": cell.repetition,
         "backbone": cell.cfg.model.backbone,
-        "knowledge": source,
+        "knowledge": uses.named(cell.cfg),
         "injection": cell.cfg.model.injection if used else "none",
         "contrastive": used and (cell.cfg.training.w_user > 0 or cell.cfg.training.w_item > 0),
-        "similarity": used and (cell.cfg.model.similarity or cell.cfg.model.adapted_similarity),
+        "similarity": uses.seen(cell.cfg),
         "model": cell.fingerprints["model"],
         "predictions": cell.fingerprints["predictions"],
         "best_epoch": manifest.notes["best_epoch"],
@@ -192,7 +192,16 @@ def comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor
     rows = []
     for part in slices:
         rows += executor.call(compared, store, reference, marks, part, cfg.experiment.bootstrap)
-    return rows
+    return over_the_table(rows)
+
+
+def over_the_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with `p_table`: Holm's correction over all of them, where `p_holm` is over the arms of one column."""
+    from trawl.training import statistics
+
+    known = {str(place): row["p"] for place, row in enumerate(rows) if row["p"] is not None}
+    adjusted = statistics.holm(known)
+    return [row | {"p_table": adjusted.get(str(place))} for place, row in enumerate(rows)]
 
 
 def compared(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trawl.report.index import Row
+from trawl.report.slices import Sliced, sliced
 from trawl.runs import Cell, Run
 from trawl.stage import Outcome
 
@@ -68,7 +69,19 @@ def result_table(run: Run) -> str:
     cold = any((row["test"].get("cold") or {}).get("rows") for rows in arms.values() for row in rows)
     head = ["arm", "n", "valid AUC", "test AUC", "gAUC", "LogLoss", "dAUC [95 %]"]
     rows = [_result_row(arm, mine, found, cold) for arm, mine in arms.items()]
-    return table(head + (["cold AUC", "cold gAUC", "cold dAUC [95 %]"] if cold else []), rows)
+    whole = table(head + (["cold AUC", "cold gAUC", "cold dAUC [95 %]"] if cold else []), rows)
+    return "\n\n".join([whole, *(slice_table(found) for found in sliced(run.results(), list(arms)))])
+
+
+def slice_table(found: Sliced) -> str:
+    """Test AUC of each arm on each slice."""
+
+    def auc(arm: str, name: str) -> str:
+        value = found.value(arm, name, "auc")
+        return "-" if value is None else f"{value:.4f}"
+
+    rows = [[arm, *(auc(arm, c.name) for c in found.columns)] for arm in found.arms]
+    return f"test AUC by {found.words}\n" + table(["arm", *(c.words for c in found.columns)], rows)
 
 
 def _result_row(arm: str, rows: list[dict[str, Any]], found: Mapping[tuple[str, str], Any], cold: bool) -> list[str]:

@@ -187,6 +187,8 @@ CONTRACTS: dict[str, Contract] = {
             )
             for name, columns, version in (("item_answers", _ANSWERS, 2), ("user_answers", _USER_ANSWERS, 3))
         ),
+        _contract("facts", "entity relation value", {"entity": INDEX, "relation": TEXT, "value": TEXT}),  # of items
+        _contract("fact_embeddings", "entity", _EMBEDDINGS),  # tokens are facts
         _contract("item_embeddings", "entity", _EMBEDDINGS),
         _contract("user_embeddings", "entity", _EMBEDDINGS),
         _contract("item_positives", "anchor rank", _POSITIVES),
@@ -213,8 +215,13 @@ CONTRACTS: dict[str, Contract] = {
                 "split": pa.string(),
                 "label": pa.bool_(),
                 "cold": pa.bool_(),
+                "item_count": pa.int64(),  # interactions of training users with the item
+                "user_count": pa.int64(),  # the user's own before the cut-off
+                "has_text": pa.bool_(),  # the item has a vector of knowledge; null in a model that reads none
                 "score": pa.float64(),
             },
+            version=2,
+            nullable=frozenset({"has_text"}),
             values={"split": (TRAIN, VALID, TEST)},
         ),
     )

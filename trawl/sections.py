@@ -238,9 +238,14 @@ class Resources(Section):
     swing_shuffle: Literal["auto", "never", "always"] = "auto"
     swing_block_mib: Annotated[int, Field(ge=1)] = 512  # then: memory of what a task has fetched at a time
     training_workers: Annotated[int, Field(ge=1)] = 1
+    training_gpus: Annotated[int, Field(ge=0, le=1)] = 0  # of each training worker; 0: on CPU
+    # samples and log of a training: in memory, or streamed from the node's disk in the same order; auto: by their size
+    training_data: Literal["auto", "memory", "stream"] = "auto"
+    training_memory_gib: Positive = 4.0  # auto: what each training worker may hold of samples and log
     launcher: Literal["ray_train", "task"] = "ray_train"  # task: one worker, so that cells run side by side
     parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # 0: at the end of each epoch
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0: one at the end of each epoch
+    gradient_norms: Annotated[int, Field(ge=0)] = 100  # each loss part's, measured every so many steps; 0: never
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
     answer_cache: str = ""  # path or URI whose cache/answers holds the answers; empty: the store
     threads: Annotated[int, Field(ge=1)] = 1  # torch threads per worker

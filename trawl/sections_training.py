@@ -1,8 +1,8 @@
 """The recipe's section `training`: the joint loss and how it is minimised."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trawl.sections import Section, Share
 
@@ -23,5 +23,25 @@ class Training(Section):
     reduction: Literal["mean", "sum"] = "mean"
     anchors: Annotated[int, Field(ge=2)] = 256  # most anchors of the contrastive loss per side and step
     positives: Annotated[int, Field(ge=1)] = 1  # drawn among the top so many partners
+    positive_sampling: Literal["uniform", "score"] = "uniform"  # score: in proportion to the SWING score
+    fact_positives: tuple[str, ...] = ()  # facts of which a shared value makes one more positive, as ["director"]
+    fact_cap: Annotated[int, Field(ge=2)] = 200  # values that more items have say too little and are left out
+    negatives: Literal["batch", "low_swing"] = "batch"  # low_swing: drawn among those that are no SWING partners (K)
+    low_negatives: Annotated[int, Field(ge=1)] = 32  # low_swing: of each anchor
+    temperature_learned: bool = False  # within the bounds, from `temperature` on
+    temperature_bounds: tuple[float, float] = (0.02, 0.5)
+    weights_learned: bool = False  # of uu and ii, from w_user and w_item on: see model/scales.py
     seed: int = 0
-    precision: Literal["float32", "float64"] = "float32"
+    # of parameters and arithmetic; bfloat16: float32 parameters, arithmetic of the training steps in bfloat16
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    compile: bool = False  # torch.compile of backbone and adapters: faster after a minute or two, last digits differ
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        low, high = self.temperature_bounds
+        if self.temperature_learned and not 0 < low < self.temperature < high:
+            raise ValueError(
+                f"training.temperature_bounds: a learned temperature begins between its bounds, and "
+                f"{self.temperature:g} is not between {low:g} and {high:g}"
+            )
+        return self

@@ -16,6 +16,7 @@ from trawl.runs import Run
 from trawl.store import INDEX, Manifest, Store
 
 _SCRAP_SECONDS = 86400.0
+_OF_ITEMS = ("facts", "fact_embeddings")  # whose entities are items
 _GROUNDED = 2  # contract version of the answers that have the columns of grounding
 
 
@@ -23,7 +24,7 @@ def _raw_columns(artifact: str) -> list[tuple[str, str, str]]:
     """Columns that hold an index: (column, its kind, name of the column of raw ids)."""
     columns = [("user", "user", "user_id"), ("item", "item", "item_id")]
     for kind in ("user", "item"):
-        if artifact.startswith(f"{kind}_"):
+        if artifact.startswith(f"{kind}_") or (kind == "item" and artifact in _OF_ITEMS):
             columns += [("neighbour", kind, "neighbour_id")]
             columns += [("entity", kind, f"{kind}_id"), ("anchor", kind, "anchor_id"), ("partner", kind, "partner_id")]
     return columns

@@ -13,7 +13,7 @@ ROOMS = ("data", "linking", "extraction", "encoding", "swing", "training", "expo
 ORDER = [
     {"pace", "errors", "digests"},
     {"schemas", "sections", "filesystems", "files"},
-    {"sections_http", "sections_model", "sections_plan", "sections_swing", "sections_training"},
+    {"sections_facts", "sections_http", "sections_model", "sections_plan", "sections_swing", "sections_training"},
     {"config"},
     {"arms", "recipes", "store"},
     {"raw"},

@@ -26,16 +26,20 @@ from trawl.config import Config
 from trawl.model import uses
 from trawl.model.backbones.base import mlp
 from trawl.schemas import FIELDS
-from trawl.training.batches import Behaviour, Partners, epoch_batches, kept_rows
+from trawl.training.batches import Behaviour, epoch_batches, kept_rows
 from trawl.training.corpus import Knowledge, Tables, build_world, learn
 from trawl.training.loop import Material, Training, new_model, score
 from trawl.training.machine import settle
+from trawl.training.partners import Partners
 
 USERS, ITEMS, EVENTS, WIDTH = 6040, 3706, 1_000_209, 128
 CONTRASTIVE = ("training.w_item=0.004", "training.w_user=0.004")
+TARGET = ("model.side=item", "model.history_knowledge=false")
 # name -> (settings, smallest rate per second at batch 1024, at batch 4096); 0: not bound
 ARMS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "none": (("extraction.source=none",), 60_000, 60_000),
+    "item side, target only": (TARGET, 35_000, 0),
+    "item side, target only, contrastive": ((*TARGET, "training.w_item=0.004"), 28_000, 0),
     "item side, target and history": (("model.side=item",), 0, 0),
     "T: both sides, everywhere": ((), 0, 20_000),
     "T + contrastive": (CONTRASTIVE, 0, 20_000),

@@ -97,8 +97,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folder = tmp_path_factory.mktemp("golden")
     store = Store(str(folder / "store"))
     marks: dict[str, str] = {}
-    for name in ("item_embeddings", "user_embeddings", "swing", "samples", "truth"):
-        plan = pipeline.plan(small.config(), name)
+    for name in ("item_embeddings", "user_embeddings", "fact_embeddings", "swing", "samples", "truth"):
+        plan = pipeline.plan(small.config(*small.EVERY), name)
         pipeline.run(plan, store, Inline(), lambda outcome: None)
         marks |= plan.fingerprints
     entries = {name: _entry(store, marks, name) for name in TABLES}
@@ -122,7 +122,9 @@ def test_a_stage_computes_what_was_recorded(
     key: str, found: dict[str, dict[str, Any]], recorded: dict[str, dict[str, Any]]
 ) -> None:
     name, _, source = key.partition("@")
-    cfg = small.config() if not source else small.config(f"extraction.source={source}", "extraction.given=x")
+    cfg = (
+        small.config(*small.EVERY) if not source else small.config(f"extraction.source={source}", "extraction.given=x")
+    )
     upstream = [f"{n}@{source}" if f"{n}@{source}" in found else n for n in pipeline.stages()[name].reads(cfg)]
     changed = [n for n in upstream if recorded.get(n, {}).get("digest") != found[n]["digest"]]
     problem = verdict(key, recorded.get(key), found[key], changed)

@@ -49,7 +49,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     store = Store(str(tmp_path_factory.mktemp("whole") / "store"))
-    cfg = small.config()
+    cfg = small.config(*small.EVERY)
     outcomes = small.run_all(store, cfg)
     return Whole(store, cfg, {name: o.fingerprint for name, o in outcomes.items()})
 
@@ -120,7 +120,7 @@ def test_resumes_after_a_crash_in_the_middle(whole: Whole, tmp_path: Path, name:
 
 
 def reads(name: str) -> list[str]:
-    return list(pipeline.stages()[name].reads(small.config()))
+    return list(pipeline.stages()[name].reads(small.config(*small.EVERY)))
 
 
 @pytest.mark.parametrize(("name", "upstream"), [(n, u) for n in STAGES for u in reads(n)])
@@ -173,10 +173,10 @@ def test_same_result_when_rows_come_in_another_order(
 def test_what_a_stage_does_not_read_leaves_its_fingerprint(whole: Whole) -> None:
     """Another split, k of SWING or backbone size changes no knowledge, prompt, answer or vector."""
     upstream = ["knowledge", "item_texts", "item_prompts", "user_prompts", "item_answers", "user_answers"]
-    upstream += ["item_embeddings", "user_embeddings", "users", "items", "log", "cutoffs", "entities"]
+    upstream += ["item_embeddings", "user_embeddings", "users", "items", "log", "cutoffs", "entities", "facts"]
     for change in ("data.split_seed=9", "swing.top_k=2", "model.embedding=8", "training.seed=5", "resources.actors=7"):
-        marks = pipeline.plan(small.config(change)).fingerprints
+        marks = pipeline.plan(small.config(*small.EVERY, change)).fingerprints
         assert {n: marks[n] for n in upstream} == {n: whole.marks[n] for n in upstream}, change
-    changed = pipeline.plan(small.config("data.split_seed=9")).fingerprints
+    changed = pipeline.plan(small.config(*small.EVERY, "data.split_seed=9")).fingerprints
     assert changed["splits"] != whole.marks["splits"]
     assert changed["user_positives"] != whole.marks["user_positives"]

@@ -62,6 +62,12 @@ ARMS = {
     "deepfm-none": ("model.backbone=deepfm", *NONE),
     "deepfm-knowledge": ("model.backbone=deepfm", "model.adapter=mlp", "model.injection=add"),
     "raw-similarity": ("model.adapter=raw", "model.side=item", "training.w_user=0", "training.w_item=0"),
+    "hybrid-sources": (
+        *("model.adapter=hybrid", "model.knowledge=['text', 'kg']", "model.injection=fields"),
+        *("model.knowledge_dim=8", "model.adapted_similarity=true", "model.similarity_of=['kg', 'text', 'cf']"),
+    ),
+    "add-target": ("model.injection=add", "model.history_knowledge=false", "model.expert_last=relu"),
+    "likes-kg": (*NONE, "model.knowledge=['kg']", "model.injection=concat", "model.similarity_of=['cf']"),
     "similarity-alone": (
         "model.injection=none",
         "training.w_user=0",

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from exported import ARMS, Exported, files, raw_rows
+from safetensors.torch import load as load_tensors
 
 from trawl.errors import ArtifactError, AskedWrongly, InputError
 from trawl.export import predictor
@@ -148,6 +149,8 @@ def test_there_is_no_pickle_and_no_adapter_to_run(exported: Exported) -> None:
         with pytest.raises(Exception):  # noqa: B017 - anything but a program for the unpickler
             list(pickletools.genops(head))
     assert load(folder).served.items.vectors is None
+    tensors = [name for name in load_tensors((folder / WEIGHTS).read_bytes()) if ".adapter." in name]
+    assert tensors == ["weights.item.adapter.default", "weights.user.adapter.default"]
     card = json.loads((folder / CARD).read_text())
     assert "users" not in card["vocabularies"] and "items" not in card["vocabularies"]
     assert set(card["default"]) == {"user", "item"}

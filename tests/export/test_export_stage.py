@@ -94,7 +94,8 @@ def test_until_a_vector_table_trains_and_stops_there(tmp_path: Path) -> None:
 
 def test_an_empty_part_gives_an_empty_part(run: Inputs) -> None:
     from trawl.export.vectors import Detached
+    from trawl.model.lexicon import Knowledge
 
-    empty = run.table("item_embeddings").slice(0, 0)
-    table = Detached(stage.trained(run), "item").table(pa.table(empty))
+    known = {"item": Knowledge(matrix=np.zeros((0, 16), dtype=np.float16), text=np.zeros(0, dtype=bool))}
+    table = Detached(stage.trained(run), "item").table(pa.chunked_array([], pa.int64()), known)
     assert table.num_rows == 0

@@ -11,7 +11,7 @@ from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import similarity, uses
 from trawl.model.adapters import Adapter, MixtureOfExperts, TwoLayers
-from trawl.model.backbones import backbone
+from trawl.model.backbones import BACKBONES, backbone
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.backbones.din import Din
 from trawl.model.contrastive import info_nce
@@ -69,7 +69,6 @@ def batch(**changes: Any) -> Batch:
     return Batch(**(fields | changes))
 
 
-BACKBONES = ("din", "deepfm")
 ARMS = [
     ("extraction.source=none",),
     ("model.adapter=linear",),
@@ -138,15 +137,16 @@ def test_entities_without_text_share_a_learned_default() -> None:
 
 def test_the_mixture_is_the_gated_sum_of_its_experts() -> None:
     moe = MixtureOfExperts(WIDTH, settings("model.experts=3").model)
+    experts = moe.experts
     with torch.no_grad():
-        moe.bias.normal_()
+        experts.bias.normal_()
     vectors = torch.randn(4, WIDTH)
     share = torch.softmax(vectors @ moe.gate.weight.T + moe.gate.bias, dim=1)
     expected = torch.zeros(4, moe.out)
     for e in range(3):
-        own = slice(e * moe.hidden, (e + 1) * moe.hidden)
-        hidden = torch.relu(vectors @ moe.first.weight[own].T + moe.first.bias[own])
-        expected += share[:, e : e + 1] * (hidden @ moe.second[own] + moe.bias[e])
+        own = slice(e * experts.hidden, (e + 1) * experts.hidden)
+        hidden = torch.relu(vectors @ experts.first.weight[own].T + experts.first.bias[own])
+        expected += share[:, e : e + 1] * (hidden @ experts.second[own] + experts.bias[e])
     torch.testing.assert_close(moe(vectors), expected)
     assert torch.equal(moe.load(vectors).sum(1).round(decimals=5), torch.ones(4))
 
@@ -300,5 +300,5 @@ def test_a_constant_dimension_is_no_trouble_and_large_matrices_are_read_by_row(m
 
 
 def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din, deepfm"):
+    with pytest.raises(ConfigError, match="no backbone 'dan'; there are din, dien, deepfm"):
         backbone("dan")

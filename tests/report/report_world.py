@@ -182,6 +182,9 @@ def _positives(store: Store) -> dict[str, str]:
     }
 
 
+_NORMS = {"rec": {"adapter": 0.25, "all": 0.5}, "ii": {"adapter": 0.0625, "all": 0.0625}}
+
+
 def _model(store: Store, arm: str, plain: bool) -> str:
     """A model's folder as training leaves it: a manifest and metrics.json."""
     mark = publish(store, "truth", [table("truth", [{"item": len(arm), "entity_ids": []}])])
@@ -194,6 +197,7 @@ def _model(store: Store, arm: str, plain: bool) -> str:
             "rec": 0.6 / n,
             "uu": 0.0,
             "ii": 0.0 if plain else 5.0 / n,
+            **({} if plain else {"norms": _NORMS, "temperature": 0.1234}),
             "validation": {"auc": 0.6 + 0.03 * n, "gauc": 0.6, "logloss": 0.6, "rows": 4},
             "seconds": 1.0,
         }
@@ -215,11 +219,23 @@ def _result(arm: str, auc: float) -> dict[str, Any]:
         "injection": "replace",
         "contrastive": arm != "none",
         "validation": figures(auc + 0.01),
-        "test": figures(auc) | {"warm": figures(auc + 0.02), "cold": figures(auc - 0.1)},
+        "test": figures(auc) | {"warm": figures(auc + 0.02), "cold": figures(auc - 0.1), "slices": _slices(auc)},
         "model": "m",
         "epochs": 3,
         "seconds": 3.0,
     }
+
+
+def _slices(auc: float) -> dict[str, Any]:
+    """By items: none, and two bins, of which the second defines no AUC; by text in the arm with knowledge."""
+
+    def one(name: str, value: float | None, **counts: int) -> dict[str, Any]:
+        return {"name": name, **counts, "auc": value, "gauc": value, "logloss": 0.5, "ece": 0.01, "rows": 2}
+
+    bounds = {"0": (0, 0), "q1": (1, 56), "q2": (57, 1234)}
+    values = {"0": auc - 0.1, "q1": auc, "q2": None}
+    items = [one(n, values[n], **{"from": low, "to": high}) for n, (low, high) in bounds.items()]
+    return {"items": items} | ({"text": [one("with", auc), one("without", 0.5)]} if auc > 0.7 else {})
 
 
 def _comparisons() -> list[dict[str, Any]]:

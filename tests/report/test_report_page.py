@@ -139,8 +139,8 @@ def test_the_figures_stand_on_the_page(text: str) -> None:
 
 def test_every_picture_says_in_words_what_it_shows(text: str) -> None:
     alts = [a["alt"] for tag, a in Page(text).tags if tag == "img"]
-    # Differences, similarity, tokens in and out, in-degrees; AUC, rec, items, whole (users: all zero).
-    assert len(alts) == 2 + 1 + 2 + 1 + 4
+    # Slices by items, differences, similarity, tokens in and out, in-degrees; AUC, rec, items, whole (users: all zero).
+    assert len(alts) == 1 + 2 + 1 + 2 + 1 + 4
     assert all(len(alt) > 30 for alt in alts)
     assert "users: the first serves 9 of 10 anchors" in " ".join(alts)
 

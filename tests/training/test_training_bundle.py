@@ -4,13 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from planted import config, planted
 
 from trawl.errors import ArtifactError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
-from trawl.model.bundle import CARD, WEIGHTS, read
+from trawl.model.bundle import CARD, ITEMS, USERS, VERSION, WEIGHTS, read
 from trawl.stage import run_stage
 from trawl.store import digest_json
 from trawl.training.stage import MODEL, PREDICTIONS
@@ -53,9 +54,11 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def test_another_version_is_refused_by_name(copy: Path) -> None:
-    edit(copy, version=2)
-    with pytest.raises(ArtifactError, match="trawl-model version 2, this trawl reads trawl-model version 1 here"):
-        read(copy)
+    for version in (VERSION - 1, VERSION + 1):
+        edit(copy, version=version)
+        says = f"trawl-model version {version}, this trawl reads trawl-model version {VERSION} here"
+        with pytest.raises(ArtifactError, match=says):
+            read(copy)
 
 
 def test_an_unknown_key_of_another_trawl_is_refused(copy: Path) -> None:
@@ -77,6 +80,29 @@ def test_other_weights_are_refused(copy: Path) -> None:
     (copy / WEIGHTS).write_bytes(data)
     with pytest.raises(ArtifactError, match="take both from one model"):
         read(copy)
+
+
+@pytest.mark.parametrize("name", [ITEMS, USERS])
+def test_other_ids_are_refused(copy: Path, name: str) -> None:
+    table = pq.read_table(copy / name)
+    pq.write_table(table.slice(1), copy / name)
+    with pytest.raises(ArtifactError, match=f"{name}: is not the file that {CARD} was written for; take both"):
+        read(copy)
+    (copy / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: missing; copy the whole model folder"):
+        read(copy)
+
+
+def test_ids_stand_beside_the_card_and_not_in_it(finished: tuple[Inputs, Path]) -> None:
+    inputs, folder = finished
+    bundle = read(folder)
+    assert bundle.catalogue.items.to_pylist() == inputs.table("items")["item_id"].to_pylist()
+    users = inputs.table("users")["user_id"].to_pylist()
+    assert bundle.catalogue.users.to_pylist() == [users[index - 1] for index in bundle.lexicon.users]
+    assert len(bundle.catalogue.users) > 100
+    card = (folder / CARD).read_text()
+    assert not any(f'"{name}"' in card for name in users)
+    assert set(json.loads(card)["vocabularies"]) == {"user_fields", "item_fields", "levels"}
 
 
 def test_what_is_no_bundle_is_refused(copy: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Stages `item_embeddings` and `user_embeddings`: answers -> vectors, part by part, one row for each entity."""
+"""Stages `item_embeddings` and `user_embeddings`: answers -> vectors, part by part, one row for each entity.
+
+And `fact_embeddings`: facts of items -> vectors, in the same contract.
+"""
 
 import io
 from collections.abc import Callable
@@ -9,6 +12,7 @@ import pyarrow as pa
 
 from trawl.config import Config
 from trawl.encoding.encoders import KEYS, load_encoder
+from trawl.encoding.facts import encode as facts_encoded
 from trawl.errors import ArtifactError
 from trawl.inputs import Inputs
 from trawl.stage import Stage, Task, Worker, always, per_part
@@ -71,6 +75,31 @@ def shard(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
+class EncodeFacts:
+    """Vectors of the items of a part, from their facts."""
+
+    def __init__(self, inputs: Inputs, cfg: Config) -> None:
+        self.inputs, self.keys = inputs, cfg.facts
+
+    def __call__(self, task: Task) -> pa.Table:
+        entity = np.sort(self.inputs.part("items", task.number, ["item"])["item"].to_numpy())
+        facts = self.inputs.part("facts", task.number)
+        vectors, count = facts_encoded(entity, facts, self.keys.dimension, self.keys.seed)
+        return pa.table(
+            {
+                "entity": entity,
+                "vector": _lists(vectors.astype(np.float16)),
+                "has_text": count > 0,
+                "tokens_read": count,
+                "tokens_there": count,
+            }
+        )
+
+
+def encode_facts(inputs: Inputs, cfg: Config) -> Worker:
+    return EncodeFacts(inputs, cfg)
+
+
 def encode_items(inputs: Inputs, cfg: Config) -> Worker:
     return Encode("item_answers", inputs, cfg)
 
@@ -111,4 +140,15 @@ def _stage(side: str, worker: Callable[[Inputs, Config], Worker]) -> Stage:
     )
 
 
-STAGES: tuple[Stage, ...] = (_stage("item", encode_items), _stage("user", encode_users))
+FACTS = Stage(
+    artifact="fact_embeddings",
+    version=1,
+    reads=always("items", "facts"),
+    keys=always("facts.dimension", "facts.seed"),
+    plan=per_part("facts"),
+    worker=encode_facts,
+    covers="items",
+    side=shard,
+    side_suffix=".npy",
+)
+STAGES: tuple[Stage, ...] = (_stage("item", encode_items), _stage("user", encode_users), FACTS)

@@ -1,7 +1,8 @@
 """The exported bundle: a model that scores without recipe, store or adapter (R 4.5: the adapter is detached).
 
 model.json           format, version, config, vocabularies of field values, fingerprints, digests of the other files
-model.safetensors    weights.*; of all items, row = index: vocabulary row, codes of fields, adapted vectors, text
+model.safetensors    weights.* without the adapters' own; of all items, row = index: vocabulary row, codes of fields,
+                     adapted vectors, text
 items.parquet        item_id in order of the index 1..n
 users.parquet        user_id in order of the model's vocabulary rows 1..m
 user_vectors.parquet adapted vectors of all users, where the model reads them
@@ -26,6 +27,8 @@ from trawl.export.vectors import Detached
 from trawl.model import uses
 from trawl.model.bundle import (
     CARD,
+    ITEMS,
+    USERS,
     WEIGHTS,
     Bundle,
     card_of,
@@ -36,14 +39,15 @@ from trawl.model.bundle import (
     sealed,
     tensors_of,
     unsealed,
+    write_ids,
 )
-from trawl.model.lexicon import Knowledge, Lexicon, frozen, rows_of
-from trawl.model.recommender import Recommender
+from trawl.model.lexicon import Lexicon, nears, rows_of
+from trawl.model.recommender import Recommender, Sizes
 from trawl.model.world import Entities
 from trawl.store import digest_bytes
 
-FORMAT, VERSION = "trawl-bundle", 1
-ITEMS, USERS, USER_VECTORS = "items.parquet", "users.parquet", "user_vectors.parquet"
+FORMAT, VERSION = "trawl-bundle", 2
+USER_VECTORS = "user_vectors.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +70,8 @@ def write(bundle: Bundle, origin: Mapping[str, Any], folder: Path) -> None:
     `origin`: run, arm and repetition, noted in the card.
     """
     catalogue = bundle.catalogue
-    _write_ids(folder / ITEMS, "item_id", catalogue.items)
-    _write_ids(folder / USERS, "user_id", catalogue.users)
+    write_ids(folder / ITEMS, "item_id", catalogue.items)
+    write_ids(folder / USERS, "user_id", catalogue.users)
     files = [ITEMS, USERS, *([USER_VECTORS] if uses.adapts(bundle.cfg, "user") else [])]
     data = packed(_tensors(bundle))
     (folder / WEIGHTS).write_bytes(data)
@@ -91,18 +95,16 @@ def _default(bundle: Bundle, side: uses.Side) -> dict[str, Any]:
 
 def _tensors(bundle: Bundle) -> dict[str, Tensor]:
     lexicon, known = bundle.lexicon, bundle.catalogue
-    out = {f"weights.{k}": v for k, v in bundle.weights.items()}
+    adapters = {side: f"{side}.adapter." for side in uses.SIDES if uses.adapts(bundle.cfg, side)}
+    kept = {k: v for k, v in bundle.weights.items() if not k.startswith(tuple(adapters.values()))}
+    kept |= {f"{prefix}default": Detached(bundle, side).default for side, prefix in adapters.items()}
+    out = {f"weights.{k}": v for k, v in kept.items()}
     out |= {f"items.fields.{k}": v for k, v in known.codes.items()}
     out["lexicon.items"] = torch.from_numpy(np.ascontiguousarray(lexicon.items))
-    out |= {f"lexicon.centre.{side}": torch.from_numpy(np.array(c)) for side, c in lexicon.centre.items()}
-    if known.vectors is None or known.text is None:
-        return out
-    out["items.text"] = known.text
     if uses.adapts(bundle.cfg, "item"):
-        out["items.adapted"] = Detached(bundle, "item").adapted(known.vectors, known.text)
-    knowledge = Knowledge(matrix=known.vectors.numpy(), text=known.text.numpy())
-    near = frozen(knowledge, lexicon, "item", precision(bundle.cfg))[2]
-    return out if near is None else out | {"items.near": near}
+        out["items.adapted"], out["items.text"] = Detached(bundle, "item").adapted(known.knowledge)
+    near = nears(known.knowledge, lexicon, rows_of(lexicon.items, len(known.items)), precision(bundle.cfg))
+    return out | {f"items.near.{source}": table for source, table in zip(lexicon.similar, near, strict=True)}
 
 
 def read(folder: Path) -> Served:
@@ -118,15 +120,17 @@ def read(folder: Path) -> Served:
         raise ArtifactError(f"{error.filename}: missing; copy the whole folder or export again") from None
     cfg = config_of(card, where)
     item_ids, user_ids = (pq.read_table(folder / name).column(0) for name in (ITEMS, USERS))
-    lexicon = lexicon_of(card, tensors, np.arange(1, len(user_ids) + 1))
-    model = Recommender(lexicon.sizes(), cfg).to(precision(cfg))
+    lexicon = lexicon_of(card, cfg, tensors, np.arange(1, len(user_ids) + 1))
+    model = Recommender(Sizes(**card["sizes"]), cfg).to(precision(cfg)).detach()
     weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
     model.load_state_dict(weights)
+    near = [tensors[f"items.near.{source}"] for source in lexicon.similar]
     items = Entities(
         rows_of(lexicon.items, len(item_ids)),
         {k: tensors[f"items.fields.{k}"] for k in lexicon.item_fields},
         text=tensors.get("items.text"),
-        near=tensors.get("items.near"),
+        near=near[0] if near else None,
+        more_near=tuple(near[1:]),
         adapted=tensors.get("items.adapted"),
     )
     served = {"cfg": cfg, "lexicon": lexicon, "model": model.eval(), "items": items}
@@ -151,10 +155,6 @@ def _users(path: Path, default: Tensor) -> dict[str, Any]:
             at += len(rows)
     chunks = [chunk for column in ids for chunk in column.chunks]
     return {"known_ids": pa.chunked_array(chunks, pa.string()), "known": known}
-
-
-def _write_ids(path: Path, name: str, ids: list[str]) -> None:
-    pq.write_table(pa.table({name: pa.array(ids, pa.string())}), path)
 
 
 def _digest(path: Path) -> str:

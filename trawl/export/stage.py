@@ -1,5 +1,6 @@
 """Room 8: adapted vectors of a trained model and the nearest items among them (R 4.5: detached from the adapter)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from trawl.stage import Stage, Task, Worker, always, per_part
 
 if TYPE_CHECKING:
     from trawl.model.bundle import Bundle
+    from trawl.model.lexicon import Knowledge
 
 
 def wanted(cfg: Config) -> list[str]:
@@ -24,15 +26,15 @@ def wanted(cfg: Config) -> list[str]:
 
 def trained(inputs: Inputs) -> "Bundle":
     """The model among the inputs. Raises ArtifactError."""
-    from trawl.model.bundle import CARD, WEIGHTS, parse
+    from trawl.model.bundle import parse
 
     parts = {part.path: part for part in inputs.parts("model")}
-    card, weights = (inputs.part_bytes("model", parts[name]).to_pybytes() for name in (CARD, WEIGHTS))
-    return parse(card, weights, inputs.store.path("model", inputs.fingerprints["model"]))
+    where = inputs.store.path("model", inputs.fingerprints["model"])
+    return parse(lambda name: inputs.part_bytes("model", parts[name]), where)
 
 
 class Adapt:
-    """Adapts the frozen vectors of a part of the embeddings."""
+    """Adapts the frozen vectors of the entities of a part."""
 
     def __init__(self, inputs: Inputs, cfg: Config, side: uses.Side) -> None:
         import torch
@@ -40,11 +42,23 @@ class Adapt:
         from trawl.export.vectors import Detached
 
         torch.set_num_threads(cfg.resources.threads)
-        self.inputs, self.name, self.detached = inputs, f"{side}_embeddings", Detached(trained(inputs), side)
+        self.inputs, self.side, self.detached = inputs, side, Detached(trained(inputs), side)
+        self.count = inputs.count(f"{side}s")
+        self.whole = {m: self._matrix(uses.MATRICES[m]) for m in uses.sources(cfg, side)}
+
+    def _matrix(self, name: str) -> "Knowledge":
+        from trawl.model.lexicon import Knowledge
+
+        text = np.zeros(self.count + 1, dtype=bool)
+        text[self.inputs.array(name, "entity")] = self.inputs.array(name, "has_text")
+        return Knowledge(matrix=self.inputs.vectors(name, self.count), text=text)
 
     def __call__(self, task: Task) -> pa.Table:
-        rows = self.inputs.part(self.name, task.number, ["entity", "vector", "has_text"])
-        return self.detached.table(rows)
+        entity = self.inputs.part(f"{self.side}s", task.number, [self.side])[self.side]
+        rows = entity.to_numpy()
+        return self.detached.table(
+            entity, {m: replace(k, matrix=k.matrix[rows], text=k.text[rows]) for m, k in self.whole.items()}
+        )
 
 
 def item_vectors(inputs: Inputs, cfg: Config) -> Worker:
@@ -79,15 +93,22 @@ def item_neighbours(inputs: Inputs, cfg: Config) -> Worker:
     return Nearest(inputs, cfg)
 
 
+def _item_sources(cfg: Config) -> tuple[str, ...]:
+    return ("model", "items", *(uses.MATRICES[m] for m in uses.sources(cfg, "item")))
+
+
+def _user_sources(cfg: Config) -> tuple[str, ...]:
+    return ("model", "users", *(uses.MATRICES[m] for m in uses.sources(cfg, "user")))
+
+
 def _vectors(side: uses.Side) -> Stage:
-    frozen = f"{side}_embeddings"
     return Stage(
         artifact=f"{side}_vectors",
-        version=1,
-        plan=per_part(frozen),
-        reads=always("model", frozen),
+        version=2,
+        plan=per_part(f"{side}s"),
+        reads=_item_sources if side == "item" else _user_sources,
         worker=item_vectors if side == "item" else user_vectors,
-        covers=frozen,
+        covers=f"{side}s",
     )
 
 

@@ -1,5 +1,7 @@
 """The adapter, applied once and for all: what the model reads of an entity without its frozen vector."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from trawl.model import uses
 from trawl.model.bundle import Bundle, precision
-from trawl.model.world import Frozen
+from trawl.model.lexicon import Knowledge, frozen
 
 _BLOCK = 16384  # rows adapted at a time
 
@@ -19,10 +21,10 @@ class Detached:
 
     def __init__(self, bundle: Bundle, side: uses.Side) -> None:
         """The side must have an adapter (uses.adapts)."""
-        lexicon, model = bundle.lexicon, bundle.model()
+        self.lexicon, self.side, model = bundle.lexicon, side, bundle.model()
         self.adapter = (model.item if side == "item" else model.user).adapter
         assert self.adapter is not None, f"no adapter on the {side} side"
-        self.centre, self.scale = torch.from_numpy(lexicon.centre[side]), lexicon.scale[side]
+        self.sources = bundle.lexicon.sources[side]
         self.dtype = precision(bundle.cfg)
 
     @property
@@ -31,31 +33,32 @@ class Detached:
         assert self.adapter is not None
         return self.adapter.default.detach()
 
-    def adapted(self, matrix: Tensor, text: Tensor) -> Tensor:
-        """(N, a) of the model's precision, from frozen vectors (N, d) of any float type and has-text (N,)."""
+    def adapted(self, known: Mapping[uses.Matrix, Knowledge]) -> tuple[Tensor, Tensor]:
+        """(N, a) of the model's precision, and (N,) which of them some source knows, from the same N rows of each."""
         assert self.adapter is not None
-        out = torch.empty(len(matrix), self.adapter.out, dtype=self.dtype)
+        count = len(known[self.sources[0]].text)
+        out, text = torch.empty(count, self.adapter.out, dtype=self.dtype), torch.zeros(count, dtype=torch.bool)
         with torch.inference_mode():
-            for at in range(0, len(matrix), _BLOCK):
+            for at in range(0, count, _BLOCK):
                 part = slice(at, at + _BLOCK)
-                frozen = Frozen(matrix[part], self.centre, self.scale, self.dtype)
-                out[part] = self.adapter(frozen.rows(None), text[part])
-        return out
+                block = {m: Knowledge(matrix=known[m].matrix[part], text=known[m].text[part]) for m in self.sources}
+                vectors, there = frozen(block, self.lexicon, self.side, self.dtype)
+                assert vectors is not None and there is not None
+                out[part] = self.adapter(vectors.rows(None), there)
+                text[part] = there if there.dim() == 1 else there.any(dim=1)
+        return out, text
 
-    def table(self, rows: pa.Table) -> pa.Table:
-        """entity, vector (unit norm), norm, has_text of a part of the embeddings."""
-        text = rows["has_text"].to_numpy()
-        vectors = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        matrix = torch.from_numpy(np.array(vectors).reshape(len(text), len(self.centre)))
-        adapted = self.adapted(matrix, torch.from_numpy(np.array(text)))
+    def table(self, entity: pa.ChunkedArray, known: Mapping[uses.Matrix, Knowledge]) -> pa.Table:
+        """entity, vector (unit norm), norm, has_text of some entities: the rows of the matrices are theirs."""
+        adapted, text = self.adapted(known)
         norm = adapted.norm(dim=1)
         unit = functional.normalize(adapted, dim=1).to(torch.float32).numpy()
         return pa.table(
             {
-                "entity": rows["entity"],
+                "entity": entity,
                 "vector": lists(unit),
                 "norm": pa.array(norm.to(torch.float32).numpy()),
-                "has_text": rows["has_text"],
+                "has_text": pa.array(text.numpy()),
             }
         )
 

@@ -1,4 +1,4 @@
-"""The stage `knowledge`: items -> entities of the knowledge base."""
+"""The stages `knowledge`: items -> entities of the knowledge base; and `facts`: what is known of each item."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.linking.edit_distance import Labels, Linker
+from trawl.linking.facts import FACTS
 from trawl.stage import Stage, Task, always, per_part
 
 
@@ -51,4 +52,5 @@ STAGES = (
         worker=LinkWorker,
         covers="items",
     ),
+    FACTS,
 )

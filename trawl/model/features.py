@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl.model.gather import gather, mean_rows
 from trawl.model.world import Entities
 
 UNKNOWN_VALUE = 1  # code of a field value that training never saw, and of a field without values; 0 pads
 RATE_BINS = 14  # 0 = nothing seen before the cut-off, then 13 bins of the share of liked items
-_STD = 0.02
+ID_STD = 0.02  # of an embedding's numbers before training
 _OFTEN = 4  # lookups per entity from which on the whole table is computed
+_SEVERAL = 16  # entities per lookup up to which a pass over the table costs less than sorting the lookups
 
 
 def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
@@ -19,9 +21,16 @@ def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
 
     For a table that the ids hit several times over, sorting costs more than it saves: then None, and the ids as given.
     """
-    if sum(i.numel() for i in ids) >= _OFTEN * count:
+    asked = sum(i.numel() for i in ids)
+    if asked >= _OFTEN * count:
         return None, list(ids)
-    found, where = torch.unique(torch.cat([i.reshape(-1) for i in ids]), return_inverse=True)
+    flat = torch.cat([i.reshape(-1) for i in ids])
+    if count <= _SEVERAL * asked:  # marking them in the table costs less than sorting them
+        marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
+        found = marks.nonzero().squeeze(1)
+        where = (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
+    else:
+        found, where = torch.unique(flat, return_inverse=True)
     pieces = torch.split(where, [i.numel() for i in ids])
     return found, [piece.view(i.shape) for piece, i in zip(pieces, ids, strict=True)]
 
@@ -43,13 +52,13 @@ class Ids(nn.Module):
 
     def __init__(self, rows: int, width: int, drop: float, sparse: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(rows, width) * _STD)
+        self.weight = nn.Parameter(torch.randn(rows, width) * ID_STD)
         self.drop, self.sparse = drop, sparse
 
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
         if self.training and self.drop > 0:
             rows_N = rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
-        return functional.embedding(rows_N, self.weight, sparse=self.sparse)
+        return functional.embedding(rows_N, self.weight, sparse=True) if self.sparse else gather(self.weight, rows_N)
 
 
 class Fields(nn.Module):
@@ -63,7 +72,7 @@ class Fields(nn.Module):
         """`sizes`: field -> number of codes, with 0 (pads) and 1 (unknown)."""
         super().__init__()
         self.names = tuple(sizes)
-        self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * _STD) for n in sizes.values()])
+        self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * ID_STD) for n in sizes.values()])
         self.out = width if self.names else 0
 
     def forward(self, entities: Entities, ids: Tensor | None) -> list[Tensor]:
@@ -71,9 +80,6 @@ class Fields(nn.Module):
         total: Tensor | None = None
         for name, table in zip(self.names, self.tables, strict=True):
             codes = entities.fields[name] if ids is None else entities.fields[name].index_select(0, ids)
-            if codes.shape[1] == 1:
-                one = functional.embedding(codes[:, 0], table)
-            else:
-                one = functional.embedding_bag(codes, table, mode="mean", padding_idx=0)
+            one = gather(table, codes[:, 0]) if codes.shape[1] == 1 else mean_rows(table, codes)
             total = one if total is None else total + one
         return [] if total is None else [total]

@@ -4,7 +4,7 @@ scoring and serving.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from trawl.model import similarity, uses
 from trawl.model.features import RATE_BINS, UNKNOWN_VALUE
 from trawl.model.recommender import Sizes
-from trawl.model.world import Frozen
+from trawl.model.world import Entities, Frozen, Stacked
+from trawl.sections_model import SimilaritySource
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -25,7 +26,7 @@ _VALUES = 32  # most values of a field that are read per entity
 
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
-    """Frozen vectors of one side."""
+    """One frozen matrix of vectors."""
 
     matrix: Array  # (n + 1, d) float16, row = index, may be memory-mapped
     text: Array  # (n + 1,) bool
@@ -40,9 +41,13 @@ class Lexicon:
     levels: list[float]  # smallest rating of each level
     users: Array  # indexes of the vocabulary, ascending; row = place + 1
     items: Array
-    centre: dict[uses.Side, Array] = field(default_factory=dict)
-    scale: dict[uses.Side, float] = field(default_factory=dict)
-    axes: tuple[Array, Array] | None = None  # mean (d,) and principal axes (d, s) of the item vectors
+    sources: dict[uses.Side, tuple[uses.Matrix, ...]] = field(default_factory=dict)  # what each side's adapter reads
+    centre: dict[uses.Matrix, Array] = field(default_factory=dict)  # (d,)
+    scale: dict[uses.Matrix, float] = field(default_factory=dict)
+    reduced: dict[uses.Matrix, Array] = field(default_factory=dict)  # (d, k) axes on which adapters see the vectors
+    similar: tuple[SimilaritySource, ...] = ()  # what the similarity features are of
+    axes: dict[uses.Matrix, tuple[Array, Array]] = field(default_factory=dict)  # of those: mean (d,), axes (d, s)
+    factors: Array | None = None  # (rows of the item vocabulary, s) unit rows of the SVD of likes
 
     def sizes(self) -> Sizes:
         return Sizes(
@@ -51,9 +56,14 @@ class Lexicon:
             user_fields={k: len(v) + 2 for k, v in self.user_fields.items()},
             item_fields={k: len(v) + 2 for k, v in self.item_fields.items()},
             levels=len(self.levels),
-            user_vector=len(self.centre.get("user", ())),
-            item_vector=len(self.centre.get("item", ())),
+            user_vector=self._width("user"),
+            item_vector=self._width("item"),
+            item_facts=self._width("facts"),
         )
+
+    def _width(self, matrix: uses.Matrix) -> int:
+        found = self.reduced[matrix].shape[1] if matrix in self.reduced else len(self.centre.get(matrix, ()))
+        return int(found)
 
 
 def rows_of(vocabulary: Array, count: int) -> torch.Tensor:
@@ -63,18 +73,57 @@ def rows_of(vocabulary: Array, count: int) -> torch.Tensor:
     return torch.from_numpy(rows)
 
 
+def standard(matrix: torch.Tensor, lexicon: Lexicon, name: uses.Matrix, dtype: torch.dtype) -> Frozen:
+    """Rows of a frozen matrix (N, d) as its adapter reads them."""
+    axes = torch.from_numpy(np.ascontiguousarray(lexicon.reduced[name])) if name in lexicon.reduced else None
+    return Frozen(matrix, torch.from_numpy(lexicon.centre[name]), lexicon.scale[name], dtype, axes)
+
+
 def frozen(
-    known: Knowledge | None, lexicon: Lexicon, side: uses.Side, dtype: torch.dtype
-) -> tuple[Frozen | None, torch.Tensor | None, torch.Tensor | None]:
-    """Vectors, has-text and unit rows for the similarity features, as Entities takes them."""
-    if known is None:
-        return None, None, None
-    matrix, text = _tensor(known.matrix), torch.from_numpy(np.ascontiguousarray(known.text))
-    near = None
-    if side == "item" and lexicon.axes is not None:
-        mean, axes = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in lexicon.axes)
-        near = similarity.unit_rows(matrix, text, mean, axes)
-    return Frozen(matrix, torch.from_numpy(lexicon.centre[side]), lexicon.scale[side], dtype), text, near
+    known: Mapping[uses.Matrix, Knowledge],
+    lexicon: Lexicon,
+    side: uses.Side,
+    dtype: torch.dtype,
+    names: Sequence[uses.Matrix] | None = None,
+) -> tuple[Frozen | None, torch.Tensor | None]:
+    """Vectors and has-text of a side's sources, side by side, as Entities takes them; none where it has none."""
+    read = [name for name in (lexicon.sources.get(side, ()) if names is None else names) if name in known]
+    if not read:
+        return None, None
+    texts = [torch.from_numpy(np.ascontiguousarray(known[name].text)) for name in read]
+    parts = [standard(_tensor(known[name].matrix), lexicon, name, dtype) for name in read]
+    return (parts[0], texts[0]) if len(read) == 1 else (Stacked(parts), torch.stack(texts, dim=1))
+
+
+def nears(
+    known: Mapping[uses.Matrix, Knowledge], lexicon: Lexicon, rows: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, ...]:
+    """(n + 1, s) unit rows of each source of the similarity features; zero where it knows nothing.
+
+    `rows`: (n + 1,) row of each item in the vocabulary.
+    """
+    out = []
+    for source in lexicon.similar:
+        if source == "cf":
+            assert lexicon.factors is not None, "the lexicon has no factors"
+            whole = torch.from_numpy(np.ascontiguousarray(lexicon.factors)).to(dtype)
+            out.append(torch.cat([whole.new_zeros(1, whole.shape[1]), whole])[rows])
+            continue
+        name: uses.Matrix = "item" if source == "text" else "facts"
+        mean, axes = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in lexicon.axes[name])
+        text = torch.from_numpy(np.ascontiguousarray(known[name].text))
+        out.append(similarity.unit_rows(_tensor(known[name].matrix), text, mean, axes))
+    return tuple(out)
+
+
+def with_knowledge(
+    known: Mapping[uses.Matrix, Knowledge], lexicon: Lexicon, side: uses.Side, plain: Entities, dtype: torch.dtype
+) -> Entities:
+    """The entities of a side with all that the model reads of their frozen vectors."""
+    vectors, text = frozen(known, lexicon, side, dtype)
+    near = nears(known, lexicon, plain.rows, dtype) if side == "item" else ()
+    first = near[0] if near else None
+    return replace(plain, vectors=vectors, text=text, near=first, more_near=near[1:])
 
 
 def levels_of(ratings: Array, levels: Sequence[float]) -> npt.NDArray[np.uint8]:

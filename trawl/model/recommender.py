@@ -1,10 +1,16 @@
 """The whole model: embeddings, adapters, injection, similarity features, backbone.
 
-Injection `replace` (T 3.3): [ID embedding ; adapted vector] stands wherever the ID embedding stood, of users and of
-items, target and history alike. `add`: ID embedding + projected adapted vector, of the same width as without.
+Injection of the adapted vectors:
+replace (T 3.3)  [ID embedding ; adapted vector] stands wherever the ID embedding stood, of users and of items, target
+                 and history alike
+add              ID embedding + projected adapted vector, of the same width as without
+concat (K 3.2.3) the user's and the target's beside the dense features, which go into the DNN
+fields (R 4.4)   the user's and the target's as two feature fields more
+Without `history_knowledge` the history reads ID embeddings alone: the target of `replace` then has its adapted vector
+as a field of its own, that of `add` keeps its sum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,14 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.config import Config
-from trawl.model import similarity, uses
-from trawl.model.adapters import Adapter
-from trawl.model.backbones import backbone
-from trawl.model.backbones.base import Encoded, Shape
-from trawl.model.features import RATE_BINS, Fields, Ids, distinct
+from trawl.errors import ConfigError
+from trawl.model import adapters, similarity, uses
+from trawl.model.backbones import build
+from trawl.model.backbones.base import Encoded, Scores, Shape
+from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
+from trawl.model.gather import few_rows, gather
+from trawl.model.scales import Scales
 from trawl.model.world import Batch, Entities, Pairs, World
 
-_SPARSE = 4  # tables with more rows than so many times a step's lookups get gradients of touched rows only
+# Tables with more rows than so many times a step's lookups get gradients of touched rows only (training/row_adam):
+# measured, a table of 5 to 6 rows per row touched costs the same either way, a larger one less so.
+_SPARSE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +42,14 @@ class Sizes:
     user_fields: Mapping[str, int] = field(default_factory=dict)  # field -> codes, with 0 (pads) and 1 (unknown)
     item_fields: Mapping[str, int] = field(default_factory=dict)
     levels: int = 1  # rating levels, without the padding's 0
-    user_vector: int = 0  # width of the frozen vectors; 0: none
+    user_vector: int = 0  # width of the frozen vectors that adapters read; 0: none
     item_vector: int = 0
+    item_facts: int = 0  # the same of the items' facts
+
+    def widths(self, matrices: Sequence[uses.Matrix]) -> list[int]:
+        """Of each frozen matrix."""
+        found = {"user": self.user_vector, "item": self.item_vector, "facts": self.item_facts}
+        return [found[matrix] for matrix in matrices]
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,104 +58,181 @@ class Sizes:
 @dataclass(frozen=True)
 class Output:
     logit: Tensor  # (B,)
-    users: tuple[Tensor, Tensor] | None = None  # adapted vectors of the batch's anchors and positives, (A, a) each
-    items: tuple[Tensor, Tensor] | None = None
+    # Adapted vectors of the batch's anchors and positives, (A, a) each, and of drawn negatives (A, M, a)
+    users: tuple[Tensor, ...] | None = None
+    items: tuple[Tensor, ...] | None = None
+    auxiliary: Tensor | None = None  # (B,) weighted loss of the backbone's own, of each sample
 
 
 class Recommender(nn.Module):
     def __init__(self, sizes: Sizes, cfg: Config) -> None:
-        """Raises ConfigError for an unknown backbone."""
+        """Raises ConfigError for a backbone that is not there, or an adapter that these vectors do not fit."""
         super().__init__()
         model, batch = cfg.model, cfg.training.batch_size
         self.sizes, self.levels = sizes, sizes.levels
         self.user = Side(sizes, cfg, "user", sizes.user_rows > _SPARSE * batch)
-        self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1))
-        self.similar, self.adapted_similar = uses.similarity(cfg), uses.adapted_similarity(cfg)
+        shared = _shared(self.user, sizes, cfg)
+        self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1), shared)
+        self.similar, self.adapted_similar = uses.similar(cfg), uses.adapted_similarity(cfg)
         rating = model.embedding if model.history_ratings else 0
         self.ratings = nn.Parameter(torch.randn(sizes.levels + 1, rating) * 0.02) if rating else None
         self.rate = nn.Parameter(torch.randn(RATE_BINS, model.embedding) * 0.02) if model.rate_feature else None
         extra = (model.embedding if model.rate_feature else 0) + 2 * self.adapted_similar
-        extra += (sizes.levels + 4) * self.similar
+        extra += (sizes.levels + 4) * len(self.similar) + self.user.dense + self.item.dense
         shape = Shape(
-            user_parts=self.user.parts,
+            user_parts=(*self.user.parts, *((self.item.out,) if self.item.is_field else ())),
             item_parts=self.item.parts,
             rating=rating,
             levels=sizes.levels,
             extra=extra,
-            near=self.similar,
+            near=bool(self.similar),
         )
-        self.backbone = backbone(model.backbone)(shape, model)
+        self.backbone = build(shape, model)
+        self.name = model.backbone
+        self.wants_others = bool(getattr(self.backbone, "wants_others", False))  # training is to draw Batch.others
+        self.scales = Scales(cfg)
+
+    def detach(self) -> "Recommender":
+        """Put the adapters away: from now on the model reads Entities.adapted. Returns itself."""
+        for side in (self.user, self.item):
+            if side.adapter is not None:
+                like = side.adapter.default
+                side.adapter = adapters.Prestored(side.out).to(like.device, like.dtype)
+        return self
 
     def forward(self, batch: Batch, world: World) -> Output:
         user_ids, (user_B, *user_pair) = distinct(world.users.count, batch.user, *_ids(batch.users))
         seen = [batch.seen.items] if self.adapted_similar and batch.seen is not None else []
+        read = [*seen, *_ids(batch.items)]  # adapted vectors that are read besides the target's, and the history's
+        drawn = [batch.others] if batch.others is not None else []
         item_ids, (target_B, history_BH, *others) = distinct(
-            world.items.count, batch.item, batch.history, *seen, *_ids(batch.items)
+            world.items.count, batch.item, batch.history, *drawn, *(read if self.item.everywhere else [])
         )
+        drawn_BH, others = others[: len(drawn)], others[len(drawn) :]
+        known_ids, known_B = item_ids, target_B
+        if self.item.adapter is not None and not self.item.everywhere:
+            if world.items.adapted is not None and not read:  # prestored: gathered as they are
+                known_ids, known_B = None, batch.item
+            else:
+                known_ids, (known_B, *others) = distinct(world.items.count, batch.item, *read)
         seen_at, item_pair = others[: len(seen)], others[len(seen) :]
-        users_KU, users_adapted = self.user(world.users, user_ids, batch.salt)
-        items_ND, items_adapted = self.item(world.items, item_ids, batch.salt)
-        near_BH, extra_BE = self._extra(batch, world)
-        if seen_at and items_adapted is not None and batch.seen is not None and world.items.text is not None:
-            text = world.items.text if item_ids is None else world.items.text[item_ids]
-            unit = functional.normalize(items_adapted) * text.unsqueeze(-1)
-            extra_BE = torch.cat([extra_BE, similarity.to_seen(unit, target_B, batch.seen, seen_at[0])], dim=1)
+        users_KA = self.user.adapted(world.users, user_ids)
+        items_NA = self.item.adapted(world.items, known_ids)
+        users_KU = self.user(world.users, user_ids, batch.salt, users_KA)
+        items_ND = self.item(world.items, item_ids, batch.salt, items_NA if self.item.everywhere else None)
+        near_BH, extra = self._similarities(batch, world)
+        if seen_at and items_NA is not None and batch.seen is not None:
+            text = world.items.known(known_ids)
+            unit = functional.normalize(items_NA)
+            unit = unit if text is None else unit * text.unsqueeze(-1)
+            extra.append(similarity.to_seen(unit, known_B, batch.seen, seen_at[0]))
+        user_parts = [gather(users_KU, user_B)]
+        for side, places, table in ((self.user, user_B, users_KA), (self.item, known_B, items_NA)):
+            if table is not None and (side.dense or side.is_field):
+                (extra if side.dense else user_parts).append(gather(table, places))
+        if items_NA is not None and self.item.target_sum:
+            items_ND, target_B = self._with_targets(items_ND, target_B, gather(items_NA, known_B))
         encoded = Encoded(
-            user=functional.embedding(user_B, users_KU),
+            user=torch.cat(user_parts, dim=1),
             items=items_ND,
             target=target_B,
             history=history_BH,
             levels=batch.levels,
             ratings=self.ratings,
-            extra=extra_BE,
+            extra=torch.cat(extra, dim=1) if extra else items_ND.new_zeros(len(batch.user), 0),
             near=near_BH,
+            others=drawn_BH[0] if drawn_BH else None,
         )
-        return Output(self.backbone(encoded), _pick(users_adapted, user_pair), _pick(items_adapted, item_pair))
+        scores = self._scores(encoded)
+        users, items = _pick(users_KA, user_pair), _pick(items_NA, item_pair)
+        return Output(scores.logit, users, items, scores.auxiliary)
 
-    def _extra(self, batch: Batch, world: World) -> tuple[Tensor | None, Tensor]:
-        """Similarities to the history (B, H), and the dense features (B, E)."""
-        parts = [] if self.rate is None else [functional.embedding(batch.rate, self.rate)]
-        near_BH = None
-        if self.similar and world.items.near is not None and batch.seen is not None:
-            near_NS = world.items.near
-            near_BH = similarity.to_history(near_NS, batch.item, batch.history)
+    def _scores(self, encoded: Encoded) -> Scores:
+        """What the backbone says. Raises ConfigError when one of somebody's own does not keep the contract."""
+        found = self.backbone(encoded)
+        scores = found if isinstance(found, Scores) else Scores(found)
+        rows = encoded.target.shape
+        for name, part in (("logits", scores.logit), ("an auxiliary loss", scores.auxiliary)):
+            if part is not None and getattr(part, "shape", None) != rows:
+                shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise ConfigError(f"model.backbone = {self.name!r}: gave {name} of shape {shape}, not {tuple(rows)}")
+        return scores
+
+    def _similarities(self, batch: Batch, world: World) -> tuple[Tensor | None, list[Tensor]]:
+        """Similarities to the history (B, H) of the first source, and the dense features so far, (B, E) each."""
+        parts = [] if self.rate is None else [few_rows(self.rate, batch.rate)]
+        first: Tensor | None = None
+        if not self.similar or batch.seen is None:
+            return first, parts
+        for source, near_NS in zip(self.similar, world.items.nears, strict=True):
+            kept = self._kept(batch, world.items) if source == "cf" else None
+            near_BH = similarity.to_history(near_NS, batch.item, batch.history, kept)
             parts.append(similarity.history_features(near_BH, batch.levels, self.levels))
-            parts.append(similarity.to_seen(near_NS, batch.item, batch.seen, batch.seen.items))
-        dtype = self.item.ids.weight.dtype
-        return near_BH, torch.cat(parts, dim=1) if parts else torch.zeros(len(batch.user), 0, dtype=dtype)
+            parts.append(similarity.to_seen(near_NS, batch.item, batch.seen, batch.seen.items, kept))
+            first = near_BH if first is None else first
+        return first, parts
+
+    def _kept(self, batch: Batch, items: Entities) -> similarity.Kept:
+        """What an item was liked with is known of items with behaviour alone: it goes when their IDs are dropped."""
+        drop = self.item.ids.drop
+        if not self.training or not drop:
+            return None
+        return lambda ids: ~dropped(items.rows[ids], drop, batch.salt)
+
+    def _with_targets(self, items_ND: Tensor, target_B: Tensor, adapted_BA: Tensor) -> tuple[Tensor, Tensor]:
+        """The items, with each sample's target once more as ID embedding + projected vector; and its place there."""
+        assert self.item.projection is not None
+        projected = self.item.projection(adapted_BA)
+        rest = items_ND.shape[1] - projected.shape[1]
+        targets = gather(items_ND, target_B) + functional.pad(projected, (0, rest))
+        return torch.cat([items_ND, targets]), torch.arange(len(target_B), device=target_B.device) + len(items_ND)
 
 
 class Side(nn.Module):
     """Representation of users or items: ID embedding, injected knowledge, fields."""
 
-    def __init__(self, sizes: Sizes, cfg: Config, side: uses.Side, sparse: bool) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        cfg: Config,
+        side: uses.Side,
+        sparse: bool,
+        shared: Sequence[adapters.Experts | None] = (),
+    ) -> None:
+        """`shared`: the experts of the other side that a hybrid adapter reads too, for each source."""
         super().__init__()
         model, item = cfg.model, side == "item"
         rows, fields = (sizes.item_rows, sizes.item_fields) if item else (sizes.user_rows, sizes.user_fields)
         self.ids = Ids(rows, model.embedding, model.id_dropout if item else model.user_id_dropout, sparse)
         self.fields = Fields(fields, model.embedding)
         self.injection = model.injection if uses.injects(cfg, side) else "none"
-        width = sizes.item_vector if item else sizes.user_vector
-        self.adapter = Adapter(width, model) if uses.adapts(cfg, side) else None
-        self.projection = None
+        self.sources = uses.sources(cfg, side)
+        widths = sizes.widths(self.sources)
+        self.adapter: adapters.Adapter | adapters.Adapters | adapters.Prestored | None = None
+        if uses.adapts(cfg, side):
+            self.adapter = adapters.build(widths, model, shared)
+        self.out = self.adapter.out if self.adapter is not None else 0  # width of the adapted vector
+        alone = item and not model.history_knowledge
+        self.everywhere = self.injection in ("replace", "add") and not alone  # knowledge stands in the table of items
+        self.target_sum = self.injection == "add" and alone
+        self.is_field = item and (self.injection == "fields" or (self.injection == "replace" and alone))
+        self.dense = self.out if self.injection == "concat" else 0  # width among the dense features
+        self.projection = nn.Linear(self.out, model.embedding, bias=False) if self.injection == "add" else None
         parts = [model.embedding]
-        if self.adapter is not None and self.injection == "add":
-            self.projection = nn.Linear(self.adapter.out, model.embedding, bias=False)
-        elif self.adapter is not None and self.injection == "replace":
-            parts.append(self.adapter.out)
+        if self.injection in ("replace", "fields") and not self.is_field:
+            parts.append(self.out)
         self.parts = (*parts, *([self.fields.out] if self.fields.out else []))  # widths, in the order of forward's
 
-    def forward(self, entities: Entities, ids: Tensor | None, salt: int) -> tuple[Tensor, Tensor | None]:
-        """(N, sum of parts) representations and (N, a) adapted vectors of the ids, or of all entities."""
+    def forward(self, entities: Entities, ids: Tensor | None, salt: int, adapted: Tensor | None) -> Tensor:
+        """(N, sum of parts) representations of the ids, or of all entities. `adapted`: (N, a) what is injected."""
         rows = entities.rows if ids is None else entities.rows[ids]
         own = self.ids(rows, salt)
-        adapted = self.adapted(entities, ids)
         parts = [own]
         if adapted is not None and self.projection is not None:
             parts = [own + self.projection(adapted)]
-        elif adapted is not None and self.injection == "replace":
+        elif adapted is not None and self.injection in ("replace", "fields"):
             parts = [own, adapted]
-        return torch.cat(parts + self.fields(entities, ids), dim=1), adapted
+        return torch.cat(parts + self.fields(entities, ids), dim=1)
 
     def adapted(self, entities: Entities, ids: Tensor | None) -> Tensor | None:
         """(N, a) adapted vectors; None without an adapter."""
@@ -151,11 +244,27 @@ class Side(nn.Module):
         return self.adapter(entities.vectors.rows(ids), text)  # type: ignore[no-any-return]
 
 
+def _shared(user: Side, sizes: Sizes, cfg: Config) -> list[adapters.Experts | None]:
+    """For each source of the items, the experts that they share with the users: those that read texts (R eq. 2)."""
+    if cfg.model.adapter != "hybrid" or user.adapter is None:
+        return []
+    if sizes.user_vector != sizes.item_vector:
+        raise ConfigError(
+            f"model.adapter = hybrid shares experts, but the vectors of users have {sizes.user_vector} dimensions and "
+            f"those of items {sizes.item_vector}; set model.knowledge_dim to bring them to one size"
+        )
+    (own,) = adapters.parts(user.adapter)
+    common = own.body.common if isinstance(own.body, adapters.HybridExperts) else None
+    return [common if source == "item" else None for source in uses.sources(cfg, "item")]
+
+
 def _ids(pairs: Pairs | None) -> list[Tensor]:
-    return [] if pairs is None else [pairs.anchor, pairs.positive]
+    if pairs is None:
+        return []
+    return [pairs.anchor, pairs.positive, *([] if pairs.negative is None else [pairs.negative])]
 
 
-def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+def _pick(adapted: Tensor | None, places: list[Tensor]) -> tuple[Tensor, ...] | None:
     if adapted is None or not places:
         return None
-    return functional.embedding(places[0], adapted), functional.embedding(places[1], adapted)
+    return tuple(gather(adapted, place) for place in places)

@@ -3,6 +3,8 @@
 Vectors of the items at hand are gathered and multiplied; there is no item x item table.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from trawl.model.world import Seen
+
+Kept = Callable[[Tensor], Tensor] | None  # places among the N -> bool of the same shape: whether their rows count
 
 
 def principal(vectors: npt.NDArray[np.floating], size: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -33,10 +37,11 @@ def unit_rows(vectors: Tensor, text: Tensor, mean: Tensor, axes: Tensor) -> Tens
     return out * text.unsqueeze(-1)
 
 
-def to_history(near_NS: Tensor, target_B: Tensor, history_BH: Tensor) -> Tensor:
-    """(B, H) cosine of the target and each item of its history; 0 where either has no text."""
+def to_history(near_NS: Tensor, target_B: Tensor, history_BH: Tensor, kept: Kept = None) -> Tensor:
+    """(B, H) cosine of the target and each item of its history; 0 where either has no text, or is not kept."""
     history = functional.embedding(history_BH, near_NS)
-    return torch.bmm(history, functional.embedding(target_B, near_NS).unsqueeze(-1)).squeeze(-1)
+    cosines = torch.bmm(history, functional.embedding(target_B, near_NS).unsqueeze(-1)).squeeze(-1)
+    return cosines if kept is None else cosines * (kept(target_B).unsqueeze(1) & kept(history_BH))
 
 
 def history_features(near_BH: Tensor, levels_BH: Tensor, levels: int) -> Tensor:
@@ -49,13 +54,16 @@ def history_features(near_BH: Tensor, levels_BH: Tensor, levels: int) -> Tensor:
     return torch.cat([sums, largest.unsqueeze(1), mean.unsqueeze(1)], dim=1)
 
 
-def to_seen(unit_NS: Tensor, target_B: Tensor, seen: Seen, seen_items: Tensor) -> Tensor:
+def to_seen(unit_NS: Tensor, target_B: Tensor, seen: Seen, seen_items: Tensor, kept: Kept = None) -> Tensor:
     """(B, 2): cosine of the target and the mean of the liked, of the disliked items before the cut-off; 0 if none.
 
-    `unit_NS`: unit rows; `target_B` and `seen_items` are places among those N.
+    `unit_NS`: unit rows; `target_B` and `seen_items` are places among those N. What is not kept counts as zero.
     """
-    means = functional.embedding_bag(seen_items, unit_NS, seen.offsets, mode="mean")
+    weights = None if kept is None else kept(seen_items).to(unit_NS.dtype)
+    mode = "mean" if weights is None else "sum"
+    means = functional.embedding_bag(seen_items, unit_NS, seen.offsets, mode=mode, per_sample_weights=weights)
     liked, disliked = functional.normalize(means).chunk(2)
     target = functional.embedding(target_B, unit_NS)
     both = [(target * functional.embedding(seen.bag, side)).sum(dim=1) for side in (liked, disliked)]
-    return torch.stack(both, dim=1)
+    out = torch.stack(both, dim=1)
+    return out if kept is None else out * kept(target_B).unsqueeze(1)

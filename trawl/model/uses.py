@@ -1,34 +1,70 @@
 """Which parts of the model a recipe switches on. Light: read by stages before torch is loaded.
 
-`extraction.source = none` means no knowledge at all: no adapter, no injection, no similarity, no contrastive loss.
+`extraction.source = none` means no texts. With `model.knowledge = ["text"]`, the default, that is no knowledge at all:
+no adapter, no injection, no similarity of texts, no contrastive loss.
+
+Frozen vectors come in matrices: of the users' texts, of the items' texts, of the items' facts (R 5.2.3: a knowledge
+graph knows items alone).
 """
 
 from typing import Literal
 
 from trawl.config import Config
+from trawl.sections_model import SimilaritySource
 
 Side = Literal["item", "user"]
 SIDES: tuple[Side, Side] = ("user", "item")
+Matrix = Literal["user", "item", "facts"]
+MATRICES: dict[Matrix, str] = {"user": "user_embeddings", "item": "item_embeddings", "facts": "fact_embeddings"}
+OWNER: dict[Matrix, Side] = {"user": "user", "item": "item", "facts": "item"}
+_ITEM: dict[str, Matrix] = {"text": "item", "kg": "facts"}
 
 
-def knowledge(cfg: Config) -> bool:
+def texts(cfg: Config) -> bool:
     """There are texts to read vectors of."""
     return cfg.extraction.source != "none"
 
 
+def sources(cfg: Config, side: Side) -> tuple[Matrix, ...]:
+    """The matrices that an adapter of this side would read, in the recipe's order."""
+    there = [name for name in cfg.model.knowledge if name != "text" or texts(cfg)]
+    if side == "user":
+        return ("user",) if "text" in there else ()
+    return tuple(_ITEM[name] for name in there)
+
+
+def knowledge(cfg: Config) -> bool:
+    """There is something for an adapter to read."""
+    return any(sources(cfg, side) for side in SIDES)
+
+
+def named(cfg: Config) -> str:
+    """What the model knows, in words: the source of its texts, kg for facts, joined by a plus; none."""
+    words = {"text": cfg.extraction.source, "kg": "kg"}
+    read = {"item": "text", "facts": "kg", "user": "text"}
+    return "+".join(words[read[matrix]] for matrix in sources(cfg, "item")) or "none"
+
+
 def injects(cfg: Config, side: Side) -> bool:
     """The adapted vector enters the representation of this side's entities."""
-    return knowledge(cfg) and cfg.model.injection != "none" and cfg.model.side in (side, "both")
+    return bool(sources(cfg, side)) and cfg.model.injection != "none" and cfg.model.side in (side, "both")
+
+
+def similar(cfg: Config) -> tuple[SimilaritySource, ...]:
+    """What the similarity features of frozen vectors are of."""
+    if not cfg.model.similarity:
+        return ()
+    return tuple(name for name in cfg.model.similarity_of if name != "text" or texts(cfg))
 
 
 def similarity(cfg: Config) -> bool:
-    """Parameter-free similarity features of the frozen item vectors."""
-    return knowledge(cfg) and cfg.model.similarity
+    """Parameter-free similarity features of frozen item vectors."""
+    return bool(similar(cfg))
 
 
 def adapted_similarity(cfg: Config) -> bool:
     """Similarity features of the item adapter's outputs."""
-    return knowledge(cfg) and cfg.model.adapted_similarity
+    return bool(sources(cfg, "item")) and cfg.model.adapted_similarity
 
 
 def adapts(cfg: Config, side: Side) -> bool:
@@ -36,9 +72,20 @@ def adapts(cfg: Config, side: Side) -> bool:
     return injects(cfg, side) or (side == "item" and adapted_similarity(cfg))
 
 
-def vectors(cfg: Config, side: Side) -> bool:
-    """The model reads this side's vectors."""
-    return adapts(cfg, side) or (side == "item" and similarity(cfg))
+def starts(cfg: Config) -> bool:
+    """Item ID embeddings start from the texts' vectors."""
+    return texts(cfg) and cfg.model.init == "llm"
+
+
+def axes(cfg: Config) -> tuple[Matrix, ...]:
+    """The matrices of items whose principal axes the similarity features need."""
+    return tuple(_ITEM[name] for name in similar(cfg) if name != "cf")
+
+
+def matrices(cfg: Config) -> tuple[Matrix, ...]:
+    """All frozen matrices that the model reads."""
+    read = {m for side in SIDES if adapts(cfg, side) for m in sources(cfg, side)} | set(axes(cfg))
+    return tuple(m for m in MATRICES if m in read or (m == "item" and starts(cfg)))
 
 
 def seen(cfg: Config) -> bool:

@@ -16,7 +16,7 @@ def degrees(hubs: Sequence[Hubs]) -> Picture | None:
     if not some:
         return None
     names = [f"{plots.named(h)}, {who}" for h, _, _ in some for who in ("all", "positives")]
-    columns = min(2, plots.columns_for(names))
+    columns = min(2, plots.columns_of(names))
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         for (_, everybody, positives), number in zip(some, range(len(some)), strict=True):

@@ -48,6 +48,7 @@ class Curve:
     repetition: int
     best_epoch: int | None
     rows: tuple[Mapping[str, float | None], ...]  # epoch, loss, rec, uu, ii, auc
+    gates: tuple[str, ...] = ()  # how the experts of each gate share the load at the best epoch, a line each
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,20 @@ def _curve(record: Record, variant: Variant) -> Curve | None:
         {name: epoch.get(name) for name in ("epoch", *LOSSES)} | {"auc": (epoch.get("validation") or {}).get("auc")}
         for epoch in found.get("epochs") or []
     )
-    return Curve(arm=arm, repetition=int(repetition), best_epoch=found.get("best_epoch"), rows=rows)
+    best = found.get("best_epoch")
+    loads: Mapping[str, Any] = next(
+        (e["gates"] for e in found.get("epochs") or [] if e.get("epoch") == best and "gates" in e), {}
+    )
+    gates = tuple(_gate(name, load) for name, load in loads.items())
+    return Curve(arm=arm, repetition=int(repetition), best_epoch=best, rows=rows, gates=gates)
+
+
+def _gate(name: str, load: Mapping[str, Any]) -> str:
+    """A gate's load in words; one that sends everything to a single expert is named."""
+    shares = ", ".join(f"{share:.0%}" for share in load["share"])
+    used = f"{load['perplexity']:.1f} of {len(load['share'])} experts"
+    collapsed = f"; collapsed: expert {load['share'].index(max(load['share'])) + 1} does the work of all"
+    return f"{name}: {shares} (as much as {used}){collapsed if load['collapsed'] else ''}"
 
 
 def stages(record: Record) -> list[StageRow]:

@@ -18,6 +18,9 @@ from trawl.report import (
     neighbours,
     outcome,
     plots,
+    pulls,
+    slice_plots,
+    slices,
     texts,
     tokens,
 )
@@ -51,12 +54,15 @@ def _contents(record: Record) -> dict[str, Any]:
     counted = tokens.tokens(record)
     results = outcome.results(record)
     stages = outcome.stages(record)
+    sliced = slices.sliced(record.results, record.arms)
     return {
         "run": record.run,
         "libraries": outcome.libraries(record),
         "results": results,
         "summary": _summary(results, record),
         "comparisons": record.comparisons,
+        "sliced": sliced,
+        "slice_pictures": slice_plots.by_slice(sliced, results.reference) if results else [],
         "differences": [p for part in ("all", "cold") if results and (p := plots.differences(results, part))],
         "behaviour": behaviour.behaviour(record),
         "links": linked,
@@ -73,6 +79,9 @@ def _contents(record: Record) -> dict[str, Any]:
         "degrees": hub_plots.degrees(mined),
         "neighbours": neighbours.neighbours(record),
         "models": courses,
+        "pulls": pulls.pulls(record),
+        "pull_parts": pulls.PARTS,
+        "pull_learned": pulls.LEARNED,
         "curves": plots.training(courses),
         "stages": stages,
         "slowest": max((s.seconds for s in stages), default=0.0) or 1.0,

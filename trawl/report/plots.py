@@ -18,7 +18,7 @@ from trawl.report.tokens import EDGES, Spread, Tokens, used
 _LIGHT = {"ink": "#3d4652", "faint": "#d7dce2", "one": "#1f6f8b", "two": "#c8553d"}
 _DARK = {"ink": "#c6ced8", "faint": "#3a424d", "one": "#5fb3cf", "two": "#ef8f76"}
 # Colours that the colour-blind tell apart (Wong, Nature Methods 2011), of middle lightness for both schemes.
-_CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#8a8a8a", "#a6761d", "#66a61e")
+CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#8a8a8a", "#a6761d", "#66a61e")
 _LONG = 40  # characters of an arm's name in a picture
 
 
@@ -91,7 +91,7 @@ def room(entries: int, columns: int = 1) -> tuple[float, float]:
     return (4.6, 3.0 + 0.18 * -(-entries // columns))
 
 
-def columns_for(names: Sequence[str]) -> int:
+def columns_of(names: Sequence[str]) -> int:
     """Columns of a legend: as many as fit, for short names."""
     return max(1, min(3, 60 // (max(map(len, names), default=1) + 6)))
 
@@ -110,9 +110,9 @@ def differences(results: Results, part: str = "all") -> Picture | None:
             axes.plot([found["low"], found["high"]], [place, place], color=colours["one"], linewidth=2)
             axes.plot(found["difference"], place, "o", color=colours["one"], markerfacecolor=None if clear else "none")
         axes.axvline(0, color=colours["ink"], linewidth=1)
-        axes.set_yticks(range(len(rows)), [_plain(r.arm) for r in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [plain(r.arm) for r in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(f"test AUC{of}, difference from {_plain(results.reference)}")
+        axes.set_xlabel(f"test AUC{of}, difference from {plain(results.reference)}")
 
     words = "; ".join(f"{r.arm} {_words(r.differences[part])}" for r in rows)
     alt = f"Difference of test AUC{of} from {results.reference} with 95 % intervals: {words}."
@@ -124,7 +124,7 @@ def _words(found: Any) -> str:
     return f"{found['difference']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as matplotlib shows it literally: a dollar sign would begin a formula."""
     short = name if len(name) <= _LONG else name[: _LONG - 1] + "…"
     return short.replace("$", r"\$")
@@ -168,10 +168,10 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
     some = [h for h in hubs if len(h.degrees)]
     if not some:
         return None
-    columns = columns_for([named(h) for h in some])
+    columns = columns_of([named(h) for h in some])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
-        for hub, colour in zip(some, _CYCLE * len(some), strict=False):
+        for hub, colour in zip(some, CYCLE * len(some), strict=False):
             label = named(hub)
             # Few points are enough on a logarithmic axis; all of them would make a page of megabytes.
             ranks = np.unique(np.geomspace(1, len(hub.degrees), 200).astype(int))
@@ -192,12 +192,12 @@ def in_degrees(hubs: Sequence[Hubs]) -> Picture | None:
 
 def cycled(number: int) -> str:
     """A colour for each line of a picture."""
-    return _CYCLE[number % len(_CYCLE)]
+    return CYCLE[number % len(CYCLE)]
 
 
 def named(hub: Hubs) -> str:
     """A version of the positives as a legend names it."""
-    return f"{hub.kind}s" + (f" ({_plain(hub.arms)})" if hub.arms else "")
+    return f"{hub.kind}s" + (f" ({plain(hub.arms)})" if hub.arms else "")
 
 
 def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
@@ -214,13 +214,13 @@ def spreads(found: Sequence[Tokens], side: str) -> Picture | None:
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         for number, (alike, spread) in enumerate(some.values()):
-            line = ("-", "--", ":")[number // len(_CYCLE) % 3]
+            line = ("-", "--", ":")[number // len(CYCLE) % 3]
             axes.stairs(
                 spread.counts[first : last + 1],
                 np.append(EDGES, 2 * EDGES[-1])[first : last + 2],
-                color=_CYCLE[number % len(_CYCLE)],
+                color=CYCLE[number % len(CYCLE)],
                 linestyle=line,
-                label=_plain(_alike(alike)),
+                label=plain(_alike(alike)),
             )
         axes.set_xscale("log", base=2)
         whole_numbers(axes.xaxis)
@@ -260,14 +260,14 @@ def _course(curves: Sequence[Curve], name: str) -> Picture | None:
     if not some:
         return None
     arms = list(dict.fromkeys(c.arm for c in curves))
-    columns = columns_for([_plain(arm) for arm in arms])
+    columns = columns_of([plain(arm) for arm in arms])
 
     def draw(axes: Any, colours: dict[str, str]) -> None:
         shown: set[str] = set()
         for curve in some:
-            label = None if curve.arm in shown else _plain(curve.arm)
-            colour = _CYCLE[arms.index(curve.arm) % len(_CYCLE)]
-            line = ("-", "--", ":")[arms.index(curve.arm) // len(_CYCLE) % 3]
+            label = None if curve.arm in shown else plain(curve.arm)
+            colour = CYCLE[arms.index(curve.arm) % len(CYCLE)]
+            line = ("-", "--", ":")[arms.index(curve.arm) // len(CYCLE) % 3]
             axes.plot(
                 _values(curve, "epoch"), _values(curve, name), line, color=colour, marker="o", markersize=3, label=label
             )

@@ -4,7 +4,7 @@ Rows of training users that training must not see (cold items) are left out of t
 always the last H rows before the sample.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 
 from trawl.config import Config
 from trawl.model import uses
-from trawl.model.lexicon import Array, Ints, Lexicon, levels_of, ranges, rate_bins
-from trawl.model.world import Batch, Pairs, Seen
+from trawl.model.lexicon import Array, Ints, Lexicon, ranges
+from trawl.model.world import Batch, Seen
 from trawl.training.corpus import Tables
+from trawl.training.logs import index_log, parts_of
+from trawl.training.order import Order
 
 
 @dataclass(frozen=True)
@@ -31,42 +33,60 @@ class Rows:
     def __len__(self) -> int:
         return len(self.user)
 
+    def batches(self, size: int, seed: int, epoch: int, first: int = 0) -> Iterator[tuple[int, Ints]]:
+        """(step, picks) of an epoch from step `first` on, for `take`."""
+        return epoch_batches(len(self), size, seed, epoch, first)
+
+    def close(self) -> None:
+        """Nothing is to be given back."""
+
     def take(self, picks: Array | slice) -> "Rows":
         return Rows(self.user[picks], self.item[picks], self.label[picks], self.begin[picks], self.end[picks])
 
 
 def kept_rows(tables: Tables) -> npt.NDArray[np.bool_]:
-    """(log rows,) false for training users' rows of cold items."""
+    """(log rows,) false for training users' rows of cold items; a read-only view of one number where there are none."""
+    count = len(tables.log_user)
     if tables.cold is None:
-        return np.ones(len(tables.log_user), dtype=bool)
-    return ~(tables.train[tables.log_user] & tables.cold[tables.log_item])
+        return np.broadcast_to(np.bool_(True), (count,))
+    out = np.empty(count, dtype=bool)
+    for part in parts_of(count):
+        out[part] = ~(tables.train[tables.log_user[part]] & tables.cold[tables.log_item[part]])
+    return out
 
 
 class Behaviour:
-    """The filtered log. Memory: some 7 bytes per event and 30 per user, besides the mapped columns."""
+    """The filtered log. Memory: some 5 bytes per event, 5 per item seen before a cut-off, 60 per user; or mapped."""
 
-    def __init__(self, tables: Tables, kept: npt.NDArray[np.bool_], lexicon: Lexicon, cfg: Config) -> None:
-        users = tables.users
-        offsets = np.searchsorted(tables.log_user, np.arange(users + 2))  # first log row of each user
-        self._offsets = offsets
-        self._before = None if kept.all() else np.concatenate([[0], np.cumsum(kept)])
-        self.first = self._filtered(offsets)
-        cut = np.minimum(offsets[:-1] + tables.cutoff, offsets[1:])
-        self.cut = self._filtered(cut)
-        self.item = tables.log_item[kept].astype(np.int32)
-        self.level = levels_of(tables.log_rating[kept], lexicon.levels)
+    def __init__(
+        self,
+        tables: Tables,
+        kept: npt.NDArray[np.bool_],
+        lexicon: Lexicon,
+        cfg: Config,
+        arrays: Mapping[str, Array] | None = None,
+    ) -> None:
+        """`arrays`: of `index_log`, where they are made already."""
+        if arrays is None:
+            arrays = index_log(tables, kept, lexicon, cfg.model.rate_feature, uses.seen(cfg))
+        self._offsets, self._before = arrays["offsets"], arrays.get("before")
+        self.first, self.cut = arrays["first"], arrays["cut"]
+        self.item, self.level, self.rate = arrays["item"], arrays["level"], arrays["rate"]
         self.history = cfg.model.history
-        liked = tables.log_label[kept].astype(bool)
-        self.rate = self._rates(liked) if cfg.model.rate_feature else np.zeros(users + 1, dtype=np.int64)
-        self.seen_items: Array | None = None
-        if uses.seen(cfg):
-            self._index_seen(liked)
+        self.seen_items: Array | None = arrays.get("seen_items")
+        if self.seen_items is not None:
+            self.seen_start, self.seen_size = arrays["seen_start"], arrays["seen_size"]
 
     def rows(self, user: Array, position: Array, item: Array, label: Array) -> Rows:
         """Samples by (user, position in the whole log)."""
-        at = self._filtered(self._offsets[user] + position)
         plain = [np.array(a, dtype=np.int64) for a in (user, item)]
+        at = self.ends(user, position)
         return Rows(plain[0], plain[1], np.asarray(label, dtype=np.float32), self.first[user], at)
+
+    def ends(self, user: Array, position: Array) -> Ints:
+        """The row of the filtered log where the history of (user, position in the whole log) ends."""
+        at = self._offsets[user] + position
+        return np.asarray(at if self._before is None else self._before[at], dtype=np.int64)
 
     def batch(self, rows: Rows, dtype: torch.dtype = torch.float32) -> Batch:
         at = rows.end[:, None] + np.arange(-self.history, 0)
@@ -84,29 +104,6 @@ class Behaviour:
             seen=self._seen(rows.user),
         )
 
-    def _filtered(self, log_rows: Array) -> Ints:
-        """Rows of the filtered log from rows of the whole one."""
-        found = log_rows if self._before is None else self._before[log_rows]
-        return np.asarray(found, dtype=np.int64)
-
-    def _rates(self, liked: npt.NDArray[np.bool_]) -> Ints:
-        """(users + 1,) bin of the share of liked rows before the cut-off; 0 where there are none."""
-        sums = np.concatenate([[0], np.cumsum(liked)])
-        start, stop = self.first[:-1], self.cut
-        return rate_bins(sums[stop] - sums[start], stop - start)
-
-    def _index_seen(self, liked: npt.NDArray[np.bool_]) -> None:
-        """Rows before the cut-off, user by user, the liked ones first."""
-        sizes = self.cut - self.first[:-1]
-        rows = ranges(self.first[:-1], sizes)
-        owner = np.repeat(np.arange(len(sizes)), sizes)
-        order = np.lexsort((~liked[rows], owner))
-        self.seen_items = self.item[rows[order]]
-        start = np.concatenate([[0], np.cumsum(sizes)])
-        many = np.bincount(owner, weights=liked[rows], minlength=len(sizes)).astype(np.int64)
-        self.seen_start = np.stack([start[:-1], start[:-1] + many])  # (2, users + 1): liked, disliked
-        self.seen_size = np.stack([many, sizes - many])
-
     def _seen(self, user: Ints) -> Seen | None:
         if self.seen_items is None:
             return None
@@ -119,29 +116,6 @@ class Behaviour:
 
 def epoch_batches(count: int, size: int, seed: int, epoch: int, first: int = 0) -> Iterator[tuple[int, Ints]]:
     """(step, picks) of an epoch from step `first` on: slices of a permutation that seed and epoch decide."""
-    order = np.random.default_rng([seed, epoch]).permutation(count)
+    order = Order(count, seed, epoch).whole()
     for step in range(first, -(-count // size)):
         yield step, order[step * size : (step + 1) * size]
-
-
-class Partners:
-    """Positives of one side, drawn among the top of the SWING table."""
-
-    def __init__(self, table: tuple[Array, Array, Array], count: int, top: int, text: Array) -> None:
-        """`table`: anchor, rank, partner; `text`: (count + 1,) bool. Pairs without text on either end are left out."""
-        anchor, rank, partner = table
-        keep = (rank < top) & text[anchor] & text[partner]
-        anchor, partner = anchor[keep], partner[keep]
-        order = np.lexsort((rank[keep], anchor))
-        self.partner = np.asarray(partner[order], dtype=np.int64)
-        self.size = np.bincount(anchor, minlength=count + 1).astype(np.int64)
-        self.start = np.cumsum(self.size) - self.size
-
-    def draw(self, entities: Ints, most: int, rng: np.random.Generator) -> Pairs:
-        """At most `most` of the distinct entities that have a positive, with one positive each."""
-        anchors = np.unique(entities)
-        anchors = anchors[self.size[anchors] > 0]
-        if len(anchors) > most:
-            anchors = np.sort(rng.choice(anchors, most, replace=False))
-        at = self.start[anchors] + rng.integers(0, self.size[anchors]) if len(anchors) else self.start[anchors]
-        return Pairs(torch.from_numpy(anchors), torch.from_numpy(self.partner[at]))

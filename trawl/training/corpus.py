@@ -4,6 +4,7 @@
 vectors, principal axes. `build_world` then codes all entities with it, the same way for training and for scoring.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,10 +15,13 @@ import torch
 
 from trawl.config import Config
 from trawl.model import similarity, uses
-from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes, frozen, rows_of
+from trawl.model.features import ID_STD
+from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes, rows_of, with_knowledge
 from trawl.model.world import Entities, World
+from trawl.training.factors import Likes, factors
 
 _LEVELS = 16  # most rating levels; finer scales are cut at quantiles
+_LOG_ROWS = 1 << 22  # of the log that are looked at at a time
 _PCA_ROWS = 200_000  # most vectors that the principal axes are computed from
 
 
@@ -34,7 +38,7 @@ class Tables:
     train: Array  # (n users + 1,) bool: training users
     cutoff: Array  # (n users + 1,) first position after the knowledge cut-off
     cold: Array | None = None  # (n items + 1,) bool: training must not see these
-    knowledge: Mapping[uses.Side, Knowledge] = field(default_factory=dict)
+    knowledge: Mapping[uses.Matrix, Knowledge] = field(default_factory=dict)
 
     @property
     def users(self) -> int:
@@ -47,29 +51,36 @@ class Tables:
 
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     """`kept`: (log rows,) bool, false for what training users' histories leave out."""
-    seen_rows = tables.train[tables.log_user] & kept
-    items = np.zeros(tables.items + 1, dtype=bool)
-    items[tables.log_item[seen_rows]] = True
+    items, ratings = _of_training(tables, kept)
     seen: dict[uses.Side, Array] = {"user": tables.train, "item": items}
-    centre, scale = {}, {}
-    for side, known in tables.knowledge.items():
-        centre[side], scale[side] = _moments(known, seen[side])
-    axes = None
-    if uses.similarity(cfg):
-        known = tables.knowledge["item"]
-        rows = np.flatnonzero(_informative(known, seen["item"]))
-        rows = rows[:: max(1, -(-len(rows) // _PCA_ROWS))]
-        axes = similarity.principal(known.matrix[rows].astype(np.float32), cfg.model.similarity_dim)
+    sources = {side: uses.sources(cfg, side) for side in uses.SIDES if uses.adapts(cfg, side)}
+    centre, scale, reduced = {}, {}, {}
+    for name in dict.fromkeys(name for names in sources.values() for name in names):
+        known, own = tables.knowledge[name], seen[uses.OWNER[name]]
+        centre[name], scale[name] = _moments(known, own)
+        if 0 < cfg.model.knowledge_dim < known.matrix.shape[1]:
+            reduced[name], scale[name] = _reduced(known, own, centre[name], cfg.model.knowledge_dim)
     return Lexicon(
         user_fields=field_values(tables.user_fields, tables.train, cfg.model.value_users),
         item_fields=field_values(tables.item_fields, items),
-        levels=_levels(tables.log_rating[seen_rows]),
+        levels=_levels(ratings),
         users=np.flatnonzero(tables.train),
         items=np.flatnonzero(items),
+        sources=sources,
         centre=centre,
         scale=scale,
-        axes=axes,
+        reduced=reduced,
+        similar=uses.similar(cfg),
+        axes={name: axes_of(tables.knowledge[name], seen["item"], cfg.model.similarity_dim) for name in uses.axes(cfg)},
+        factors=_likes(tables, kept, items, cfg) if "cf" in uses.similar(cfg) else None,
     )
+
+
+def _likes(tables: Tables, kept: Array, items: Array, cfg: Config) -> Array:
+    """(items of the vocabulary, s) unit rows of the SVD of what training users liked."""
+    log = (tables.log_user, tables.log_item, tables.log_label)
+    likes = Likes(*log, kept=kept, train=tables.train, vocabulary=np.flatnonzero(items))
+    return factors(likes, cfg.model.similarity_dim)
 
 
 def build_world(tables: Tables, lexicon: Lexicon, dtype: torch.dtype = torch.float32) -> World:
@@ -77,10 +88,35 @@ def build_world(tables: Tables, lexicon: Lexicon, dtype: torch.dtype = torch.flo
     users = {k: torch.from_numpy(v) for k, v in field_codes(tables.user_fields, lexicon.user_fields).items()}
     items = {k: torch.from_numpy(v) for k, v in field_codes(tables.item_fields, lexicon.item_fields).items()}
     user_rows, item_rows = rows_of(lexicon.users, tables.users), rows_of(lexicon.items, tables.items)
+    known = tables.knowledge
     return World(
-        users=Entities(user_rows, users, *frozen(tables.knowledge.get("user"), lexicon, "user", dtype)),
-        items=Entities(item_rows, items, *frozen(tables.knowledge.get("item"), lexicon, "item", dtype)),
+        users=with_knowledge(known, lexicon, "user", Entities(user_rows, users), dtype),
+        items=with_knowledge(known, lexicon, "item", Entities(item_rows, items), dtype),
     )
+
+
+def axes_of(known: Knowledge, seen: Array, size: int) -> tuple[Array, Array]:
+    """Mean (d,) and principal axes (d, size) of the vectors of what training saw ((n + 1,) bool)."""
+    return similarity.principal(known.matrix[_some(known, seen)].astype(np.float32), size)
+
+
+def first_items(tables: Tables, lexicon: Lexicon, width: int) -> torch.Tensor:
+    """(rows of the item vocabulary + 1, width) of LLM2DIN's first ID embeddings (R Table 3), not a number where none.
+
+    The principal components of the items' texts, those that the vectors have not as zero, all of them at the one scale
+    that gives an embedding the size it would have at random.
+    """
+    known, seen = tables.knowledge["item"], np.zeros(tables.items + 1, dtype=bool)
+    seen[lexicon.items] = True
+    mean, axes = axes_of(known, seen, width)
+    out = torch.full((len(lexicon.items) + 1, width), torch.nan)
+    there = np.flatnonzero(known.text[lexicon.items])
+    squares = 0.0
+    for part in np.array_split(there, -(-len(there) // 65536) or 1):
+        found = (known.matrix[lexicon.items[part]].astype(np.float64) - mean) @ axes
+        squares += float((found**2).sum())
+        out[part + 1] = torch.from_numpy(np.pad(found, ((0, 0), (0, width - found.shape[1])))).float()
+    return out * (ID_STD / max(float(np.sqrt(squares / max(1, len(there) * width))), 1e-12))
 
 
 def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[str, list[str]]:
@@ -95,10 +131,25 @@ def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[s
     return {name: sorted(v for v, n in found[name].items() if n >= least) for name in sorted(found)}
 
 
-def _levels(ratings: Array) -> list[float]:
-    distinct = np.unique(ratings)
+def _of_training(tables: Tables, kept: Array) -> tuple[Array, Counter[float]]:
+    """(n items + 1,) bool: items that training users met; how often they gave each rating. A block at a time."""
+    items, ratings = np.zeros(tables.items + 1, dtype=bool), Counter[float]()
+    for start in range(0, len(tables.log_user), _LOG_ROWS):
+        part = slice(start, start + _LOG_ROWS)
+        seen = tables.train[tables.log_user[part]] & kept[part]
+        items[tables.log_item[part][seen]] = True
+        values, counts = np.unique(tables.log_rating[part][seen], return_counts=True)
+        ratings.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return items, ratings
+
+
+def _levels(ratings: Counter[float]) -> list[float]:
+    """Smallest rating of each level: all there are, or the lower quantiles of so many that levels are as frequent."""
+    distinct = np.array(sorted(ratings))
     if len(distinct) > _LEVELS:
-        distinct = np.unique(np.quantile(ratings, np.linspace(0, 1, _LEVELS, endpoint=False), method="lower"))
+        rows = np.cumsum([ratings[v] for v in distinct])
+        places = np.floor(np.linspace(0, 1, _LEVELS, endpoint=False) * (rows[-1] - 1))
+        distinct = np.unique(distinct[np.searchsorted(rows, places, side="right")])
     return [float(v) for v in distinct] or [0.0]
 
 
@@ -106,6 +157,20 @@ def _informative(known: Knowledge, seen: Array) -> Array:
     """Seen entities with text; all with text where training saw none of them."""
     both = known.text & seen
     return both if both.any() else known.text
+
+
+def _some(known: Knowledge, seen: Array) -> Array:
+    """At most _PCA_ROWS of the informative entities, evenly spread."""
+    rows = np.flatnonzero(_informative(known, seen))
+    return rows[:: max(1, -(-len(rows) // _PCA_ROWS))]
+
+
+def _reduced(known: Knowledge, seen: Array, centre: Array, size: int) -> tuple[Array, float]:
+    """Principal axes (d, size), and the factor that brings the mean squared deviation along them to 1."""
+    rows = known.matrix[_some(known, seen)].astype(np.float32)
+    _, axes = similarity.principal(rows, size)
+    spread = float((((rows - centre) @ axes) ** 2).sum(axis=1).mean()) if len(rows) else 0.0
+    return axes, float(np.sqrt(axes.shape[1] / spread)) if spread > 1e-12 else 1.0
 
 
 def _moments(known: Knowledge, seen: Array) -> tuple[Array, float]:

@@ -8,14 +8,16 @@ import pyarrow.compute as pc
 
 from trawl.schemas import TEST, VALID
 from trawl.training.metrics import measure
+from trawl.training.slices import slices
 
 _SPLITS = {"validation": VALID, "test": TEST}
 
 
 def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
-    """{validation: {auc, gauc, logloss, rows}, test: {..., warm: {...}, cold: {...}}}.
+    """{validation: {auc, gauc, logloss, ece, rows}, test: {..., warm: {...}, cold: {...}, slices: {...}}}.
 
-    The slices are there when there are cold rows. A metric that its rows do not define (one label only) is None.
+    Warm and cold are there when there are cold rows; slices: {items: [...], users: [...], text: [...]} of `slices`,
+    each with its name, counts and metrics. A metric that its rows do not define (one label only) is None.
     """
     user, label, score = (predictions[name].to_numpy() for name in ("user", "label", "score"))
     cold = predictions["cold"].to_numpy()
@@ -26,7 +28,16 @@ def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
         if name == "test" and cold[rows].any():
             for part, mask in (("warm", rows & ~cold), ("cold", rows & cold)):
                 out[name][part] = _plain(measure(user[mask], label[mask], score[mask]))
+    out["test"]["slices"] = _slices(predictions.filter(pc.equal(predictions["split"], TEST)))
     return out
+
+
+def _slices(test: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    user, label, score = (test[name].to_numpy() for name in ("user", "label", "score"))
+    return {
+        kind: [s.words() | _plain(measure(user[s.rows], label[s.rows], score[s.rows])) for s in found]
+        for kind, found in slices(test)
+    }
 
 
 def _plain(values: dict[str, float]) -> dict[str, Any]:

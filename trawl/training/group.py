@@ -44,6 +44,8 @@ class Distributed:
 
         self.dist = dist
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        cuda = dist.get_backend() == "nccl"  # which moves nothing but tensors on a GPU
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         dense = []
@@ -63,8 +65,8 @@ class Distributed:
             gradient.copy_(part.view_as(gradient))
 
     def gather(self, piece: Array) -> Array:
-        whole = self._pieces(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float64)))
-        return torch.cat(whole).numpy()
+        whole = self._pieces(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float64)).to(self.device))
+        return torch.cat(whole).cpu().numpy()
 
     def _sparse(self, gradient: Tensor) -> Tensor:
         gradient = gradient.coalesce()
@@ -74,7 +76,7 @@ class Distributed:
 
     def _pieces(self, own: Tensor) -> list[Tensor]:
         """Everyone's tensor; they may differ in their first dimension."""
-        length = torch.tensor([len(own)])
+        length = torch.tensor([len(own)], device=own.device)
         lengths = [torch.zeros_like(length) for _ in range(self.size)]
         self.dist.all_gather(lengths, length)
         longest = int(max(int(n) for n in lengths))

@@ -1,8 +1,8 @@
 """The training loop: epochs, validation, early stop, checkpoints. Knows nothing of Ray, files or tables.
 
 Each step has one global batch that seed, epoch and step decide. A worker takes its slice of it for L_rec, while the
-anchors of the contrastive losses are drawn from the global batch and every worker computes all of them: they are few,
-need no exchange, and 1 and 2 workers minimise the same function. The test split is never read here.
+anchors of the contrastive losses are drawn from the global batch; each worker adapts its share of them and all exchange
+the vectors, so that 1 and 2 workers minimise the same function. The test split is never read here.
 """
 
 import time
@@ -19,12 +19,19 @@ from trawl.model import uses
 from trawl.model.bundle import precision
 from trawl.model.lexicon import Array, Ints
 from trawl.model.recommender import Recommender
-from trawl.model.world import Batch, World
+from trawl.model.world import World
 from trawl.training import metrics
-from trawl.training.batches import Behaviour, Partners, Rows, epoch_batches
+from trawl.training.batches import Behaviour, Rows
+from trawl.training.gates import Loads
+from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
-from trawl.training.losses import JointLoss
+from trawl.training.losses import PARTS, JointLoss
+from trawl.training.norms import Norms, Sums, means
 from trawl.training.optimizers import Optimizers
+from trawl.training.pairing import Pairing
+from trawl.training.partners import Partners
+from trawl.training.placing import Place, moved, plainly
+from trawl.training.streaming import Streamed
 
 _SCORE_ROWS = 8192  # rows scored at a time
 
@@ -35,9 +42,10 @@ class Material:
 
     world: World
     behaviour: Behaviour
-    train: Rows
-    valid: Rows
+    train: Rows | Streamed
+    valid: Rows | Streamed
     partners: dict[uses.Side, Partners] = field(default_factory=dict)
+    start: Tensor | None = None  # (item rows, embedding) what item ID embeddings start from; nan: at random
 
 
 @dataclass
@@ -49,7 +57,8 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     best_epoch: int = -1
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # of this epoch: loss, rec, uu, ii
+    sums: list[float] = field(default_factory=lambda: [0.0] * (1 + len(PARTS)))  # of this epoch: loss, then PARTS
+    norms: Sums = field(default_factory=dict)  # of this epoch
     seconds: float = 0.0  # of this epoch's steps
 
     @property
@@ -67,14 +76,28 @@ def silent(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -
 class Training:
     """One training. `run` goes on where the state given to `restore` stood."""
 
-    def __init__(self, model: Recommender, material: Material, cfg: Config, group: Group | None = None) -> None:
-        self.model, self.material, self.cfg = model, material, cfg
+    def __init__(
+        self,
+        model: Recommender,
+        material: Material,
+        cfg: Config,
+        group: Group | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.place = Place(model, material.world, cfg, device or torch.device("cpu"))
+        self.model, self.material, self.cfg = model, replace(material, world=self.place.world), cfg
         self.group: Group = group or Alone()
         self.steps = -(-len(material.train) // cfg.training.batch_size)
         self.optimizers = Optimizers(model, cfg.training, self.steps)
-        self.loss = JointLoss(cfg)
+        gather = Gather(self.group)
+        self.loss = JointLoss(cfg, model.scales, gather)
+        others = cfg.model.history if model.wants_others else 0
+        self.pairs = Pairing(material.partners, cfg.training, gather, others)
+        self.norms = Norms(model, self.group, cfg.resources.gradient_norms)
+        self.gates = Loads(model, self.material.world, {"user": material.train.user, "item": material.train.item})
         self.progress = Progress()
         self.dtype = precision(cfg)
+        self._share()
 
     def run(self, report: Report = silent) -> Progress:
         """Train to the end or the early stop. `report` gets each epoch's record (None between them) and the state."""
@@ -86,25 +109,35 @@ class Training:
             )
             self._close_epoch(validation)
             report(now.epochs[-1], self.state)
+        self.material.train.close()
         return now
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain data: what `restore` takes."""
+        """Tensors and plain data: what `restore` takes. The same in every worker after `_share`."""
         return {
             "model": self.model.state_dict(),
             "optimizers": self.optimizers.state(),
             "progress": dict(vars(self.progress)),
+            "sums": self._sums,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, by this number of workers or another."""
         self.model.load_state_dict(state["model"])
         self.optimizers.restore(state["optimizers"])
         self.progress = Progress(**state["progress"])
+        sums = state["sums"]
+        if len(sums) == self.group.size:
+            self.progress.sums = list(sums[self.group.rank])
+        else:  # what is reported is the workers' mean
+            self.progress.sums = np.mean(sums, axis=0).tolist()
 
-    def scores(self, rows: Rows) -> Array:
+    def scores(self, rows: Rows | Streamed) -> Array:
         """(rows,) float64 probabilities of all workers' rows, each worker scoring its share."""
         own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
-        return self.group.gather(score(self.model, self.material.world, self.material.behaviour, rows.take(own)))
+        part = slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+        with plainly(self.cfg.training.compile):
+            return self.group.gather(score(self.model, self.material.world, self.material.behaviour, rows, part))
 
     def _patience_spent(self) -> bool:
         now = self.progress
@@ -115,66 +148,80 @@ class Training:
         every = self.cfg.resources.checkpoint_steps
         self.model.train()
         started = time.perf_counter()
-        for step, picks in epoch_batches(
-            len(self.material.train), training.batch_size, training.seed, now.epoch, now.step
-        ):
+        for step, picks in self.material.train.batches(training.batch_size, training.seed, now.epoch, now.step):
+            self.place.begin(now.epoch, step, self.group.rank)
             self._step(step, picks)
             now.step = step + 1
             if every and now.step % every == 0 and now.step < self.steps:
                 now.seconds += time.perf_counter() - started
+                self._share()
                 report(None, self.state)
                 started = time.perf_counter()
         now.seconds += time.perf_counter() - started
 
+    def _share(self) -> None:
+        """Every worker's sums of the epoch so far, for the state: one worker saves it and all go on from it."""
+        self._sums = self.group.gather(np.asarray(self.progress.sums)).reshape(self.group.size, -1).tolist()
+
     def _step(self, step: int, picks: Ints) -> None:
         own = np.array_split(picks, self.group.size)[self.group.rank]
-        batch = self._with_pairs(self.material.behaviour.batch(self.material.train.take(own), self.dtype), step, picks)
-        self.optimizers.begin(self.progress.epoch * self.steps + step)
-        parts = self.loss(self.model(batch, self.material.world), batch, len(picks) / self.group.size)
+        rows, epoch = self.material.train, self.progress.epoch
+        batch = self.material.behaviour.batch(rows.take(own), self.dtype)
+        batch = self.place.take(self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step))
+        self.optimizers.begin(epoch * self.steps + step)
+        parts = self.loss(self.place.forward(batch), batch, len(picks) / self.group.size)
+        self.norms.measure(step, parts.weighted, self.progress.norms)
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
         self.optimizers.step()
-        for place, part in enumerate((parts.total, parts.rec, parts.uu, parts.ii)):
-            self.progress.sums[place] += float(part.detach()) * len(picks)
-
-    def _with_pairs(self, batch: Batch, step: int, picks: Ints) -> Batch:
-        """The batch with the global batch's anchors and the salt of its dropped ids."""
-        training, epoch = self.cfg.training, self.progress.epoch
-        rng = np.random.default_rng([training.seed, epoch, step, 1])
-        rows, partners = self.material.train, self.material.partners
-        users = partners["user"].draw(rows.user[picks], training.anchors, rng) if "user" in partners else None
-        items = partners["item"].draw(rows.item[picks], training.anchors, rng) if "item" in partners else None
-        return replace(batch, users=users, items=items, salt=int(rng.integers(-(2**62), 2**62)))
+        for place, number in enumerate(parts.numbers()):
+            self.progress.sums[place] += number * len(picks)
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(-1, 4).mean(axis=0)
-        loss, rec, uu, ii = (float(s) / count for s in sums)
-        record = {"epoch": now.epoch, "loss": loss, "rec": rec, "uu": uu, "ii": ii}
+        sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).mean(axis=0)
+        record: dict[str, Any] = {"epoch": now.epoch}
+        record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
+        if not record["auxiliary"]:
+            del record["auxiliary"]  # most backbones have none
+        record |= self.model.scales.values() | ({"norms": means(now.norms)} if now.norms else {})
+        if gates := self.gates():
+            record["gates"] = gates
         seconds = round(now.seconds, 3)
         better = validation["auc"] > now.best_auc
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch
-            now.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * 4, 0.0
+            now.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        now.epoch, now.step, now.sums, now.seconds = now.epoch + 1, 0, [0.0] * len(now.sums), 0.0
+        now.norms = {}
+        self._share()
 
 
-def score(model: nn.Module, world: World, behaviour: Behaviour, rows: Rows) -> Array:
-    """(rows,) float64 probabilities, in this process."""
+def score(
+    model: nn.Module, world: World, behaviour: Behaviour, rows: Rows | Streamed, part: slice | None = None
+) -> Array:
+    """(rows,) float64 probabilities of the rows, or of a part of them, in this process."""
     model.eval()
-    dtype = next(model.parameters()).dtype
-    out = np.zeros(len(rows))
+    weight = next(model.parameters())
+    first, last = (0, len(rows)) if part is None else (part.start, part.stop)
+    out = np.zeros(last - first)
     with torch.inference_mode():
-        for start in range(0, len(rows), _SCORE_ROWS):
-            picks = slice(start, start + _SCORE_ROWS)
-            logit = model(behaviour.batch(rows.take(picks), dtype), world).logit
-            out[picks] = torch.sigmoid(logit.double()).numpy()
+        for start in range(first, last, _SCORE_ROWS):
+            stop = min(last, start + _SCORE_ROWS)
+            batch = moved(behaviour.batch(rows.take(slice(start, stop)), weight.dtype), weight.device)
+            logit = model(batch, world).logit
+            out[start - first : stop - first] = torch.sigmoid(logit.double()).cpu().numpy()
     return out
 
 
-def new_model(sizes: Any, cfg: Config) -> Recommender:
-    """A model whose initial weights the seed decides."""
+def new_model(sizes: Any, cfg: Config, start: Tensor | None = None) -> Recommender:
+    """A model whose initial weights the seed decides, but for the item ID embeddings that `start` gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.training.seed)
-        return Recommender(sizes, cfg).to(precision(cfg))
+        model = Recommender(sizes, cfg).to(precision(cfg))
+    if start is not None:
+        with torch.no_grad():
+            own = model.item.ids.weight
+            own.copy_(torch.where(start.isnan(), own, start.to(own.dtype)))
+    return model

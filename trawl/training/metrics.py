@@ -1,4 +1,4 @@
-"""AUC, gAUC and LogLoss, exact over all rows given, in float64. Scores are probabilities."""
+"""AUC, gAUC, LogLoss and ECE, exact over all rows given, in float64. Scores are probabilities."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 _TINY = 1e-7  # scores are kept this far from 0 and 1
+ECE_BINS = 15  # of equal width
 
 
 def auc(label: Array, score: Array) -> float:
@@ -52,12 +53,25 @@ def logloss(label: Array, score: Array) -> float:
     return float(row_losses(label, score).mean()) if len(label) else float("nan")
 
 
+def ece(label: Array, score: Array) -> float:
+    """Expected calibration error (Guo et al. 2017, eq. 3): the mean over rows of |share of positives - mean score| of
+    the row's bin, in 15 bins of equal width.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    if not len(score):
+        return float("nan")
+    place = np.clip((score * ECE_BINS).astype(np.int64), 0, ECE_BINS - 1)
+    gap = np.asarray(label, dtype=np.float64) - score
+    return float(np.abs(np.bincount(place, weights=gap)).sum() / len(score))
+
+
 def measure(user: Array, label: Array, score: Array) -> dict[str, float]:
-    """The three of them and the number of rows."""
+    """The four of them and the number of rows."""
     score = np.asarray(score, dtype=np.float64)
     return {
         "auc": auc(label, score),
         "gauc": gauc(user, label, score),
         "logloss": logloss(label, score),
+        "ece": ece(label, score),
         "rows": len(label),
     }

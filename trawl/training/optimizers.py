@@ -6,6 +6,7 @@ import torch
 
 from trawl.model.recommender import Recommender
 from trawl.sections_training import Training
+from trawl.training.row_adam import RowAdam
 
 
 class Optimizers:
@@ -16,16 +17,19 @@ class Optimizers:
         sides = (model.user, model.item)
         sparse = [side.ids.weight for side in sides if side.ids.sparse]
         adapters = [p for side in sides if side.adapter is not None for p in side.adapter.parameters()]
-        apart = {id(p) for p in (*sparse, *adapters)}
+        scales = list(model.scales.parameters())
+        apart = {id(p) for p in (*sparse, *adapters, *scales)}
         dense = [p for p in model.parameters() if id(p) not in apart]
         groups = [{"params": dense, "factor": 1.0}]
         if adapters:
             groups.append({"params": adapters, "factor": cfg.adapter_lr})
+        if scales:  # a decay would pull temperature and weights to the middle of their bounds
+            groups.append({"params": scales, "factor": 1.0, "weight_decay": 0.0})
         self._all: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         ]
         if sparse:
-            self._all.append(torch.optim.SparseAdam([{"params": sparse, "factor": 1.0}], lr=cfg.lr))
+            self._all.append(RowAdam([{"params": sparse, "factor": 1.0}], lr=cfg.lr, weight_decay=cfg.weight_decay))
 
     def rate(self, step: int) -> float:
         """Share of lr at a step of the whole training."""

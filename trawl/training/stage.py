@@ -23,24 +23,33 @@ if TYPE_CHECKING:
     from trawl.model.lexicon import Knowledge, Lexicon
     from trawl.model.recommender import Recommender
     from trawl.training.corpus import Tables
+    from trawl.training.facts import Facts
     from trawl.training.loop import Material, Progress
+    from trawl.training.partners import Partners
 
 _KNOWN: dict[uses.Side, str] = {"user": "users", "item": "items"}
 
 
 def reads(cfg: Config) -> tuple[str, ...]:
     """The behaviour, and of the knowledge just what the recipe switches on."""
-    return (*_world(cfg), "samples", *(f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0))
+    facts = ("facts",) if cfg.training.fact_positives and uses.weight(cfg, "item") > 0 else ()
+    positives = (f"{s}_positives" for s in uses.SIDES if uses.weight(cfg, s) > 0)
+    return tuple(dict.fromkeys((*_world(cfg), "samples", *positives, *facts)))
 
 
 def _world(cfg: Config) -> tuple[str, ...]:
     cold = ("cold_items",) if cfg.data.cold_items > 0 else ()
-    return ("users", "items", "log", "splits", *cold, *(f"{s}_embeddings" for s in uses.SIDES if uses.vectors(cfg, s)))
+    return ("users", "items", "log", "splits", *cold, *(uses.MATRICES[m] for m in uses.matrices(cfg)))
 
 
 def scored(cfg: Config) -> tuple[str, ...]:
     """What predictions are made of."""
     return ("model", "samples", *_world(cfg))
+
+
+def gpus(cfg: Config) -> float:
+    """Of a training in a task of its own; Ray Train asks for its workers' itself."""
+    return float(cfg.resources.training_gpus)
 
 
 def no_tasks(inputs: Inputs, cfg: Config) -> list[Task]:
@@ -64,14 +73,15 @@ def tables(inputs: Inputs, cfg: Config) -> "Tables":
         train=np.concatenate([[False], train]),
         cutoff=np.concatenate([[0], inputs.array("splits", "cutoff")]),
         cold=np.concatenate([[False], inputs.array("cold_items", "cold")]) if inputs.has("cold_items") else None,
-        knowledge={side: _knowledge(inputs, side) for side in uses.SIDES if uses.vectors(cfg, side)},
+        knowledge={matrix: knowledge(inputs, matrix) for matrix in uses.matrices(cfg)},
     )
 
 
-def _knowledge(inputs: Inputs, side: uses.Side) -> "Knowledge":
+def knowledge(inputs: Inputs, matrix: uses.Matrix) -> "Knowledge":
+    """A frozen matrix, memory-mapped."""
     from trawl.model.lexicon import Knowledge
 
-    name, count = f"{side}_embeddings", inputs.count(_KNOWN[side])
+    name, count = uses.MATRICES[matrix], inputs.count(_KNOWN[uses.OWNER[matrix]])
     text = np.zeros(count + 1, dtype=bool)
     text[inputs.array(name, "entity")] = inputs.array(name, "has_text")
     return Knowledge(matrix=inputs.vectors(name, count), text=text)
@@ -82,30 +92,31 @@ def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
     from trawl.training.loop import new_model
 
     lexicon, found = _learned(inputs, cfg)
-    return new_model(lexicon.sizes(), cfg), found
+    return new_model(lexicon.sizes(), cfg, found.start), found
 
 
 def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     from trawl.model.bundle import precision
-    from trawl.training.batches import Behaviour, kept_rows
-    from trawl.training.corpus import build_world, learn
+    from trawl.training.batches import kept_rows
+    from trawl.training.corpus import build_world, first_items, learn
+    from trawl.training.loading import behaviour_of, samples_of, streams
     from trawl.training.loop import Material
 
     whole = tables(inputs, cfg)
     kept = kept_rows(whole)
     lexicon = learn(whole, kept, cfg)
-    behaviour = Behaviour(whole, kept, lexicon, cfg)
-    split = inputs.mapped("samples", ["split"]).column("split")
-    columns = [inputs.array("samples", name) for name in ("user", "position", "item", "label")]
-    picks = {name: pc.equal(split, name).to_numpy() for name in (TRAIN, VALID)}
-    _check_labels(columns[3][picks[TRAIN]], cfg)
-    train, valid = (behaviour.rows(*(c[picks[name]] for c in columns)) for name in (TRAIN, VALID))
-    partners = {side: _partners(inputs, cfg, side) for side in uses.SIDES if uses.weight(cfg, side) > 0}
+    stream = streams(inputs, cfg)
+    behaviour = behaviour_of(inputs, cfg, whole, kept, lexicon, stream)
+    train, valid = (samples_of(inputs, behaviour, name, stream) for name in (TRAIN, VALID))
+    _check_labels(train.label, cfg)
     world = build_world(whole, lexicon, precision(cfg))
-    return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners)
+    seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
+    partners = {side: _partners(inputs, cfg, side, seen[side]) for side in uses.SIDES if uses.weight(cfg, side) > 0}
+    start = first_items(whole, lexicon, cfg.model.embedding) if uses.starts(cfg) else None
+    return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners, start=start)
 
 
-def _check_labels(labels: npt.NDArray[np.bool_], cfg: Config) -> None:
+def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
     """Raises InputError where there is nothing to tell apart, as in a log of clicks alone."""
     if len(labels) and labels.min() == labels.max():
         above = f"{'above' if labels[0] else 'not above'} data.like_above = {cfg.data.like_above:g}"
@@ -115,16 +126,35 @@ def _check_labels(labels: npt.NDArray[np.bool_], cfg: Config) -> None:
         )
 
 
-def _partners(inputs: Inputs, cfg: Config, side: uses.Side) -> Any:
-    from trawl.training.batches import Partners
+def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_]) -> "Partners":
+    """`seen`: (count + 1,) bool, entities that training met: negatives and shared facts are of these alone."""
+    from trawl.training.partners import Partners
 
-    columns = [inputs.array(f"{side}_positives", name) for name in ("anchor", "rank", "partner")]
-    count = inputs.count(_KNOWN[side])
-    return Partners((columns[0], columns[1], columns[2]), count, cfg.training.positives, _knowledge(inputs, side).text)
+    training, table = cfg.training, f"{side}_positives"
+    columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
+    texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
+    by_score = training.positives > 1 and training.positive_sampling == "score"
+    return Partners(
+        (columns[0], columns[1], columns[2]),
+        inputs.count(_KNOWN[side]),
+        training.positives,
+        texts,
+        score=inputs.array(table, "score") if by_score else None,
+        facts=_facts(inputs, cfg, seen & texts) if side == "item" and training.fact_positives else None,
+        low=training.low_negatives if training.negatives == "low_swing" else 0,
+        pool=seen,
+    )
+
+
+def _facts(inputs: Inputs, cfg: Config, usable: npt.NDArray[np.bool_]) -> "Facts":
+    from trawl.training.facts import facts_of
+
+    columns = (inputs.each("facts"), cfg.training.fact_positives, inputs.count("items"), cfg.training.fact_cap)
+    return facts_of(*columns, usable)
 
 
 def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
-    """Fill the folder: model.safetensors, model.json, metrics.json. The test split is not read."""
+    """Fill the folder with the bundle's files and metrics.json. The test split is not read."""
     from trawl.model import bundle
     from trawl.training.loop import new_model
     from trawl.training.trainer import train_here, train_on_ray
@@ -132,7 +162,8 @@ def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
     alone = cfg.resources.launcher == "task"
     lexicon, found = _learned(inputs, cfg)
     if alone:
-        progress, peak = train_here(new_model(lexicon.sizes(), cfg), found, cfg, inputs.store, inputs.work)
+        model = new_model(lexicon.sizes(), cfg, found.start)
+        progress, peak = train_here(model, found, cfg, inputs.store, inputs.work)
     else:
         progress, peak = train_on_ray(partial(material, inputs, cfg), cfg, inputs.store, inputs.work)
     bundle.write(
@@ -163,18 +194,13 @@ def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]
 
 
 def _catalogue(inputs: Inputs, cfg: Config, lexicon: "Lexicon", found: "Material") -> "Catalogue":
-    import torch
+    from trawl.model.bundle import Catalogue, catalogued
 
-    from trawl.model.bundle import Catalogue
-
-    users = inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1))
-    known = _knowledge(inputs, "item") if uses.vectors(cfg, "item") else None
     return Catalogue(
-        users=users.to_pylist(),
-        items=inputs.mapped("items", ["item_id"]).column("item_id").to_pylist(),
+        users=inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1)),
+        items=inputs.mapped("items", ["item_id"]).column("item_id"),
         codes=found.world.items.fields,
-        vectors=torch.from_numpy(np.array(known.matrix)) if known else None,
-        text=torch.from_numpy(known.text) if known else None,
+        knowledge={matrix: knowledge(inputs, matrix) for matrix in catalogued(cfg)},
     )
 
 
@@ -183,9 +209,11 @@ class Predict:
 
     def __init__(self, inputs: Inputs, cfg: Config) -> None:
         from trawl.model.bundle import precision
-        from trawl.training.batches import Behaviour, kept_rows
+        from trawl.training.batches import kept_rows
         from trawl.training.corpus import build_world
+        from trawl.training.loading import behaviour_of, streams
         from trawl.training.machine import settle
+        from trawl.training.slices import item_counts
 
         settle(cfg.resources.threads)
         self.inputs, trained = inputs, _trained(inputs)
@@ -193,7 +221,11 @@ class Predict:
         self.cold: npt.NDArray[np.bool_] | None = whole.cold
         self.model = trained.model()
         self.world = build_world(whole, trained.lexicon, precision(trained.cfg))
-        self.behaviour = Behaviour(whole, kept_rows(whole), trained.lexicon, trained.cfg)
+        kept, stream = kept_rows(whole), streams(inputs, cfg)
+        self.behaviour = behaviour_of(inputs, trained.cfg, whole, kept, trained.lexicon, stream)
+        self.counts = item_counts(whole, kept)
+        texts = [known.text for name, known in whole.knowledge.items() if name != "user"]
+        self.text: npt.NDArray[np.bool_] | None = np.any(texts, axis=0) if texts else None
 
     def __call__(self, task: Task) -> pa.Table:
         from trawl.training.loop import score
@@ -202,16 +234,25 @@ class Predict:
         rows = rows.filter(pc.is_in(rows["split"], pa.array([VALID, TEST])))
         user, position, item, label = (rows[name].to_numpy() for name in ("user", "position", "item", "label"))
         scores = score(self.model, self.world, self.behaviour, self.behaviour.rows(user, position, item, label))
-        cold = self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)
-        return rows.append_column("cold", pa.array(cold)).append_column("score", pa.array(scores))
+        known = self.behaviour.cut[user] - self.behaviour.first[user]
+        columns = {
+            "cold": pa.array(self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)),
+            "item_count": pa.array(self.counts[item]),
+            "user_count": pa.array(known),
+            "has_text": pa.nulls(len(item), pa.bool_()) if self.text is None else pa.array(self.text[item]),
+            "score": pa.array(scores),
+        }
+        for name, column in columns.items():
+            rows = rows.append_column(name, column)
+        return rows
 
 
 def _trained(inputs: Inputs) -> "Bundle":
-    from trawl.model.bundle import CARD, WEIGHTS, parse
+    from trawl.model.bundle import parse
 
     parts = {part.path: part for part in inputs.parts("model")}
-    card, weights = (inputs.part_bytes("model", parts[name]).to_pybytes() for name in (CARD, WEIGHTS))
-    return parse(card, weights, inputs.store.path("model", inputs.fingerprints["model"]))
+    where = inputs.store.path("model", inputs.fingerprints["model"])
+    return parse(lambda name: inputs.part_bytes("model", parts[name]), where, ids=False)
 
 
 def predict(inputs: Inputs, cfg: Config) -> Worker:
@@ -219,10 +260,10 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
     return Predict(inputs, cfg)
 
 
-MODEL = Stage(artifact="model", version=1, plan=no_tasks, reads=reads, keys=keys, folder=train)
+MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train, gpus=gpus)
 PREDICTIONS = Stage(
     artifact="predictions",
-    version=1,
+    version=2,
     plan=per_part("samples"),
     reads=scored,
     worker=predict,

@@ -1,10 +1,12 @@
 """The training loop on Ray Train workers: the only file of this room that knows Ray.
 
 Every worker builds the same material from the published tables (memory-mapped once per node) and takes its share of
-each global batch. Rank 0 registers a checkpoint at the end of each epoch, so that a killed group, or a driver run
-anew under the same name and storage, goes on from there and ends in the same numbers.
+each global batch. Rank 0 registers a checkpoint at the end of each epoch and every resources.checkpoint_steps steps,
+so that a killed group, or a driver run anew under the same name and storage, goes on from there and ends in the same
+numbers. Ray takes a second or two for each, in which the steps wait.
 """
 
+import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 import torch
 
 from trawl.config import Config
-from trawl.connection import connect
+from trawl.connection import address, connect
 from trawl.environment import peak_mib
-from trawl.errors import EngineDied
+from trawl.errors import ConfigError, EngineDied
 from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
@@ -23,6 +25,7 @@ from trawl.training import epochs
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
 from trawl.training.machine import settle
+from trawl.training.placing import device_of
 
 _STATE = "state.pt"
 _FAILURES = 2  # times that a worker group may die before the training is given up
@@ -35,12 +38,21 @@ def train_here(
 ) -> tuple[Progress, float]:
     """One worker, in this process. Returns the finished progress and the peak memory in MiB.
 
-    With a store, the number of finished epochs is noted below `folder` for who watches.
+    With a store, the number of finished epochs is noted below `folder` for who watches, and with
+    resources.checkpoint_steps the state is kept there, from which a training that was killed goes on.
     """
     settle(cfg.resources.threads)
-    training = Training(model, material, cfg)
+    training = Training(model, material, cfg, device=device_of(cfg))
+    kept = bool(store and folder and cfg.resources.checkpoint_steps)
+    if store and kept and store.exists(*folder, _STATE):
+        data = io.BytesIO(store.read_bytes(*folder, _STATE))
+        training.restore(torch.load(data, weights_only=True, map_location="cpu"))
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
+        if store and kept:
+            data = io.BytesIO()
+            torch.save(state(), data)
+            store.write_bytes(data.getvalue(), *folder, _STATE)
         if record is None:
             return
         if store and folder:
@@ -55,18 +67,29 @@ def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
 
 
 def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
-    """`resources.training_workers` workers; checkpoints below `folder` of the store. Raises EngineDied."""
+    """`resources.training_workers` workers; checkpoints below `folder` of the store.
+
+    Raises EngineDied, and ConfigError where GPUs are asked for and this machine has none.
+    """
     connect(cfg)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    storage, name = store.path(*folder), "train"
+    gpus, storage, name = cfg.resources.training_gpus, store.path(*folder), "train"
+    if gpus and not address(cfg) and not ray.cluster_resources().get("GPU"):  # else it would wait for one for ever
+        raise ConfigError(
+            "model: its workers ask for a GPU each, this machine has none; set resources.training_gpus to 0, or name a "
+            "cluster with resources.ray_address"
+        )
+    needs = {"CPU": 1.0} | ({"GPU": 1.0} if gpus else {})
     store.fs.create_dir(storage, recursive=True)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder},
-        scaling_config=ray.train.ScalingConfig(num_workers=cfg.resources.training_workers, use_gpu=False),
-        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cfg.resources.training_workers, use_gpu=bool(gpus), resources_per_worker=needs
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=storage,
@@ -82,7 +105,7 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
     if result.checkpoint is None:
         raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
     with result.checkpoint.as_directory() as path:
-        state = torch.load(Path(path) / _STATE, weights_only=True)
+        state = torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu")
     return Progress(**state["progress"]), float(state["peak_mib"])
 
 
@@ -93,11 +116,12 @@ def _worker(settings: dict[str, Any]) -> None:
     settle(cfg.resources.threads)
     model, material = settings["make"]()
     context = ray.train.get_context()
-    training = Training(model, material, cfg, Distributed() if context.get_world_size() > 1 else Alone())
+    group = Distributed() if context.get_world_size() > 1 else Alone()
+    training = Training(model, material, cfg, group, device_of(cfg))
     last = ray.train.get_checkpoint()
     if last is not None:
         with last.as_directory() as path:
-            training.restore(torch.load(Path(path) / _STATE, weights_only=True))
+            training.restore(torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu"))
     first = context.get_world_rank() == 0
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:

@@ -40,16 +40,28 @@ class Encoded:
     ratings: Tensor | None  # (levels + 1, rating width) embedding of each level, row 0 of the padding
     extra: Tensor  # (B, extra width) dense features
     near: Tensor | None  # (B, H) cosine of target and history item
+    others: Tensor | None = None  # (B, H) place in items of an item drawn at random for each position, in training
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a backbone with a loss of its own returns."""
+
+    logit: Tensor  # (B,)
+    auxiliary: Tensor | None = None  # (B,) each sample's loss, weighted: training adds its mean to the joint loss
 
 
 class Backbone(nn.Module):
     """Base of all backbones."""
 
+    wants_others = False  # training is to draw Encoded.others, negatives of a loss of the backbone's own
+
     def __init__(self, shape: Shape, cfg: Model) -> None:
         super().__init__()
         self.shape = shape
 
-    def forward(self, batch: Encoded) -> Tensor:
+    def forward(self, batch: Encoded) -> Tensor | Scores:
+        """Logits (B,), or Scores."""
         raise NotImplementedError
 
 

@@ -7,9 +7,9 @@ each distinct item and then gathered, B q once for each sample, and only C (k * 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
+from trawl.model.gather import few_rows, gather
 from trawl.sections_model import Model
 
 
@@ -27,8 +27,7 @@ class Din(Backbone):
         self.head = mlp(width, cfg.hidden, cfg.dropout)
 
     def forward(self, batch: Encoded) -> Tensor:
-        target_BD = functional.embedding(batch.target, batch.items)
-        history_BHD = functional.embedding(batch.history, batch.items)
+        target_BD, history_BHD = gather(batch.items, batch.target), gather(batch.items, batch.history)
         weights_BH = self._weights(batch, target_BD, history_BHD) * (batch.levels > 0)
         pooled_BD = torch.bmm(weights_BH.unsqueeze(1), history_BHD).squeeze(1)
         parts = [batch.user, target_BD, pooled_BD, batch.extra]
@@ -40,10 +39,10 @@ class Din(Backbone):
     def _weights(self, batch: Encoded, target_BD: Tensor, history_BHD: Tensor) -> Tensor:
         """(B, H) attention weights, of any sign and size."""
         unit = self.product(history_BHD * target_BD.unsqueeze(1))
-        unit += functional.embedding(batch.history, self.key(batch.items))  # in place: these are the widest tensors
+        unit += gather(self.key(batch.items), batch.history)  # in place: these are the widest tensors
         unit += self.query(target_BD).unsqueeze(1)
         if self.rating is not None and batch.ratings is not None:
-            unit += functional.embedding(batch.levels, self.rating(batch.ratings))
+            unit += few_rows(self.rating(batch.ratings), batch.levels)
         if self.near is not None and batch.near is not None:
             unit += batch.near.unsqueeze(-1) * self.near
         return self.attention(torch.relu_(unit)).squeeze(-1)  # type: ignore[no-any-return]

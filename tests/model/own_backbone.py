@@ -1,0 +1,50 @@
+"""A backbone of somebody's own, and what is none."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trawl.model.backbones.base import Encoded, Scores, Shape, mlp
+from trawl.sections_model import Model
+
+
+class Plain(nn.Module):
+    """Reads user and target alone, by the contract and without trawl's base class."""
+
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__()
+        self.head = mlp(shape.user + shape.item, cfg.backbone_arguments.get("hidden", [8]), cfg.dropout)
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return self.head(torch.cat([batch.user, batch.items[batch.target]], dim=1)).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class WithLoss(Plain):
+    """Has a loss of its own, with negatives."""
+
+    wants_others = True
+
+    def forward(self, batch: Encoded) -> Any:
+        logit = super().forward(batch)
+        if batch.others is None:
+            return logit
+        return Scores(logit, 0.01 * batch.items[batch.others].square().mean(dim=(1, 2)))
+
+
+class Column(Plain):
+    """Forgets to squeeze."""
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return super().forward(batch).unsqueeze(1)
+
+
+class Three(Plain):
+    """Wants another argument."""
+
+    def __init__(self, shape: Shape, cfg: Model, more: int) -> None:
+        super().__init__(shape, cfg)
+
+
+class NoModule:
+    """Is no torch module."""

@@ -1,0 +1,48 @@
+"""The load of the experts on the page, a collapsed gate by name."""
+
+import json
+from html import unescape
+from pathlib import Path
+
+import pytest
+from report_world import ARMS, whole_run
+
+from trawl.report import build, outcome
+from trawl.report.record import Record
+from trawl.store import Store
+
+EVEN = {"share": [0.3, 0.7], "entropy": 0.61, "perplexity": 1.842, "decided": 0.8, "collapsed": False}
+ONE = {"share": [0.02, 0.95, 0.03], "entropy": 0.2, "perplexity": 1.27, "decided": 0.95, "collapsed": True}
+LINES = (
+    "user: 30%, 70% (as much as 1.8 of 2 experts)",
+    "item.facts: 2%, 95%, 3% (as much as 1.3 of 3 experts); collapsed: expert 2 does the work of all",
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A run whose second arm has gates, evenly used in all epochs but the best."""
+    found = Store(str(tmp_path))
+    record = Record(found, whole_run(found))
+    mark = [v for v in record.all if v.artifact == "model"][1].fingerprint
+    course = json.loads(found.read_text("model", mark, "metrics.json"))
+    for epoch in course["epochs"]:
+        epoch["gates"] = {"user": EVEN, "item.facts": ONE if epoch["epoch"] == 3 else EVEN}
+    found.write_text(json.dumps(course), "model", mark, "metrics.json")
+    return found
+
+
+def test_loads_of_the_best_epoch(store: Store) -> None:
+    (name,) = store.names("runs")
+    plain, gated = outcome.curves(Record(store, name))
+    assert plain.gates == ()
+    assert gated.gates == LINES
+
+
+def test_a_line_for_each_gate(store: Store) -> None:
+    (name,) = store.names("runs")
+    page = unescape(Path(build(store, name)).read_text(encoding="utf-8"))
+    for line in LINES:
+        assert f"<li>{list(ARMS)[1]}, repetition 0, {line}</li>" in page
+    assert page.count("does the work of all") == 1
+    assert page.count("repetition 0, user:") == 1

@@ -1,0 +1,98 @@
+"""Device, precision and compilation of a training's steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from planted import config, planted
+
+from trawl.config import Config
+from trawl.errors import ConfigError
+from trawl.inputs import Inputs
+from trawl.training.loop import Training
+from trawl.training.placing import Place, device_of, moved
+from trawl.training.stage import MODEL, material
+
+ALL = ("model.similarity=true", "model.adapted_similarity=true", "training.w_item=0.1", "training.w_user=0.1")
+
+
+def training(path: Path, cfg: Config) -> Training:
+    store, marks = planted(path)
+    inputs = Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}, work=("model", "x", "_work"))
+    model, found = material(inputs, cfg)
+    return Training(model, found, cfg)
+
+
+@pytest.mark.parametrize("backbone", ["din", "deepfm"])
+def test_bfloat16_steps_learn_and_parameters_stay_wide(tmp_path: Path, backbone: str) -> None:
+    cfg = config(*ALL, "training.precision=bfloat16", f"model.backbone={backbone}")
+    run = training(tmp_path, cfg)
+    kinds = set()
+    for module in run.model.backbone.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda m, given, out: kinds.add((m.training, out.dtype)))
+    end = run.run()
+    assert end.epochs[end.best_epoch]["validation"]["auc"] > 0.8
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    assert kinds == {(True, torch.bfloat16), (False, torch.float32)}  # scores are those of the published model
+
+
+def test_the_world_and_a_batch_move_whole(tmp_path: Path) -> None:
+    """To a device that holds no numbers: every tensor that the model reads is there."""
+    run = training(tmp_path, config(*ALL))
+    rows, material_ = run.material.train, run.material
+    batch = moved(material_.behaviour.batch(rows.take(slice(0, 8))), torch.device("meta"))
+    world = moved(material_.world, torch.device("meta"))
+    found: list[torch.Tensor] = []
+
+    def collect(value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, dict | tuple | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                collect(part)
+        elif hasattr(value, "__dict__"):
+            collect(vars(value))
+
+    collect((batch, world))
+    assert len(found) > 15
+    assert {t.device.type for t in found} == {"meta"}
+    assert material_.world.items.rows.device.type == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_one_line() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"resources.training_gpus = 1: this worker sees no GPU; set it to 0"):
+        device_of(config("resources.training_gpus=1"))
+
+
+def test_dropout_depends_on_seed_step_and_worker_alone(tmp_path: Path) -> None:
+    cfg = config("model.dropout=0.5")
+    run = training(tmp_path, cfg)
+    place = Place(run.model, run.material.world, cfg, torch.device("cpu"))
+
+    def draws(epoch: int, step: int, rank: int) -> torch.Tensor:
+        place.begin(epoch, step, rank)
+        return torch.rand(4)
+
+    one = draws(1, 2, 0)
+    torch.rand(100)
+    assert torch.equal(one, draws(1, 2, 0))
+    assert not any(torch.equal(one, draws(*other)) for other in ((1, 3, 0), (0, 2, 0), (1, 2, 1)))
+
+
+def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
+    """Two epochs of a small model, compiled for any batch; equal but for rounding."""
+    cfg = config("extraction.source=none", "training.epochs=1", "training.batch_size=300")
+    plain = training(tmp_path / "plain", cfg).run()
+    compiled = training(tmp_path / "compiled", cfg.override("training.compile=true")).run()
+    for name in ("loss", "rec"):
+        assert compiled.epochs[0][name] == pytest.approx(plain.epochs[0][name], abs=1e-4)
+    found, expected = compiled.epochs[0]["validation"], plain.epochs[0]["validation"]
+    assert found["auc"] == pytest.approx(expected["auc"], abs=2e-3)
+
+
+def test_only_a_compiled_training_has_the_key() -> None:
+    assert "training.compile" not in MODEL.keys(config())
+    assert "training.compile" in MODEL.keys(config("training.compile=true"))

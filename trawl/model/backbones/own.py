@@ -1,0 +1,67 @@
+"""Backbones that are no part of trawl: `model.backbone = "package.module:Class"`.
+
+The contract. The class is a torch.nn.Module, made with (Shape, config.Model) of trawl.model.backbones.base; its forward
+maps Encoded to logits (B,), or to Scores with a loss of its own. Subclasses of base.Backbone, fields.Pooled and
+fields.Fielded have the field handling of the shipped ones. Settings of its own stand in `model.backbone_arguments`.
+It must be on Python's path of driver and workers, and wherever the trained model is loaded: a bundle names the import
+path and holds the weights, never code. Fingerprints know the path and the arguments, not the code: change an argument
+(a revision, say) when the code changes.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import nn
+
+from trawl.errors import ConfigError
+from trawl.model.backbones.base import Shape
+from trawl.sections_model import Model
+
+_MODEL_FILES = ("model.json", "model.safetensors")
+
+
+def is_own(name: str) -> bool:
+    """The name is an import path."""
+    return ":" in name
+
+
+def load(name: str) -> type[nn.Module]:
+    """The class at that import path. Raises ConfigError when it is not there, or is no torch module.
+
+    Code that lies in a model's folder is refused before it is run: whoever loads a model did not ask to run it.
+    """
+    module, _, attribute = name.partition(":")
+    here = f"model.backbone = {name!r}"
+    try:
+        if folder := _model_folder(module):
+            raise ConfigError(f"{here}: lies in the model's folder {folder}; code is not taken from there")
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f"{here}: cannot be imported ({error}); put it on the path of driver and workers (PYTHONPATH, or the "
+            "image of the cluster)"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"{here}: is no subclass of torch.nn.Module")
+    return found
+
+
+def build(shape: Shape, cfg: Model) -> nn.Module:
+    """The module for that shape. Raises ConfigError as `load` does, and when it cannot be made with the two."""
+    made = load(cfg.backbone)
+    try:
+        return made(shape, cfg)
+    except TypeError as error:
+        raise ConfigError(f"model.backbone = {cfg.backbone!r}: cannot be made with (Shape, Model): {error}") from error
+
+
+def _model_folder(module: str) -> Path | None:
+    """The folder on the path that the module's outermost package comes from, when a model's files lie in it."""
+    spec = find_spec(module.partition(".")[0])
+    if spec is None:
+        return None
+    places = [Path(p).parent for p in spec.submodule_search_locations or ()]
+    if not places and spec.origin is not None:
+        places = [Path(spec.origin).parent]
+    return next((p for p in places if all((p / name).is_file() for name in _MODEL_FILES)), None)
