@@ -35,8 +35,13 @@ class Model(Section):
     head_width: Annotated[int, Field(ge=1)] = 32  # AutoInt
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
+    # ids: nothing that a user's ratings say, whatever the two keys below: no stars in the history, no rate of liking,
+    # similarities to all items seen instead of the liked and the disliked ones. Fields of users and items stay.
+    features: Literal["full", "ids"] = "full"
     history_ratings: bool = True
     rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
+    numeric_fields: tuple[str, ...] = ()  # fields of users or items that are numbers, as ["year"]
+    numeric_bins: Annotated[int, Field(ge=2)] = 16  # buckets of each, at quantiles of training's values
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
     user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
     value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids

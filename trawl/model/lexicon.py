@@ -15,6 +15,7 @@ import torch
 
 from trawl.model import similarity, uses
 from trawl.model.features import RATE_BINS, UNKNOWN_VALUE
+from trawl.model.numeric import bucket
 from trawl.model.recommender import Sizes
 from trawl.model.world import Entities, Frozen, Stacked
 from trawl.sections_model import SimilaritySource
@@ -39,6 +40,7 @@ class Lexicon:
     user_fields: dict[str, list[str]]  # field -> values seen in training, sorted; code = place + 2
     item_fields: dict[str, list[str]]
     levels: list[float]  # smallest rating of each level
+    numeric: tuple[str, ...] = ()  # fields whose values are the bounds of buckets
     users: Array  # indexes of the vocabulary, ascending; row = place + 1
     items: Array
     sources: dict[uses.Side, tuple[uses.Matrix, ...]] = field(default_factory=dict)  # what each side's adapter reads
@@ -132,14 +134,21 @@ def levels_of(ratings: Array, levels: Sequence[float]) -> npt.NDArray[np.uint8]:
     return np.clip(np.searchsorted(edges, ratings, side="right"), 1, max(1, len(edges))).astype(np.uint8)
 
 
-def field_codes(fields: pa.ChunkedArray, values: Mapping[str, Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
-    """(n + 1, m) codes of each known field: 0 pads, 1 = unknown or none, then the values in order."""
+def field_codes(
+    fields: pa.ChunkedArray, values: Mapping[str, Sequence[str]], numeric: Sequence[str] = ()
+) -> dict[str, npt.NDArray[np.int64]]:
+    """(n + 1, m) codes of each known field: 0 pads, 1 = unknown or none, then the values or buckets in order."""
     pieces: dict[str, list[tuple[Array, Array]]] = {name: [] for name in values}
     for owner, name, value in entries(fields):
         for field_name, vocabulary in values.items():
             here = pc.equal(name, field_name)
-            found = pc.index_in(value.filter(here), pa.array(vocabulary, pa.string()))
-            codes = pc.fill_null(found, UNKNOWN_VALUE - 2).to_numpy(zero_copy_only=False).astype(np.int64) + 2
+            own = value.filter(here)
+            if field_name in numeric:
+                places = bucket(own, vocabulary)
+            else:
+                found = pc.index_in(own, pa.array(vocabulary, pa.string()))
+                places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+            codes = np.where(places < 0, UNKNOWN_VALUE, places + 2)
             pieces[field_name].append((owner[here.to_numpy(zero_copy_only=False)], codes))
     return {name: _padded(parts, len(fields) + 1) for name, parts in pieces.items()}
 

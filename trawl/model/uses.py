@@ -88,6 +88,21 @@ def matrices(cfg: Config) -> tuple[Matrix, ...]:
     return tuple(m for m in MATRICES if m in read or (m == "item" and starts(cfg)))
 
 
+def stars(cfg: Config) -> bool:
+    """The model reads how items were rated, not just which."""
+    return cfg.model.features == "full"
+
+
+def history_ratings(cfg: Config) -> bool:
+    """The history's ratings are read."""
+    return stars(cfg) and cfg.model.history_ratings
+
+
+def rate(cfg: Config) -> bool:
+    """The user's share of liked items is read."""
+    return stars(cfg) and cfg.model.rate_feature
+
+
 def seen(cfg: Config) -> bool:
     """The model reads the liked and disliked items before the cut-off."""
     return similarity(cfg) or adapted_similarity(cfg)
