@@ -10,7 +10,7 @@ from trawl.sections import Section, Share
 BACKBONES = ("din", "dien", "deepfm", "dcn", "dcnv2", "xdeepfm", "fibinet", "fignn", "autoint")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 KnowledgeSource = Literal["text", "kg"]
-SimilaritySource = Literal["text", "kg", "cf"]
+SimilaritySource = Literal["text", "kg", "genre", "cf"]
 
 
 class Model(Section):
@@ -63,9 +63,10 @@ class Model(Section):
     expert_hidden: Annotated[int, Field(ge=1)] = 64  # moe, hybrid, mlp; R: 128, with adapter_dim = 32
     expert_last: Literal["linear", "relu"] = "linear"  # moe, hybrid: relu as in KAR's code, where cosines are >= 0
     similarity: bool = False  # parameter-free similarity features of frozen item vectors
-    # Vectors of the items' texts, of their facts (as the genres), or of an SVD of the training users' likes. DIN's
-    # attention reads the similarities of the first to the history.
+    # Vectors of the items' texts, of their facts, of their genres (a 1 for each), or of an SVD of the training users'
+    # likes. DIN's attention reads the similarities of the first to the history.
     similarity_of: Annotated[tuple[SimilaritySource, ...], Field(min_length=1)] = ("text",)
+    similarity_field: str = "genres"  # genre: the items' field whose values two items share or do not
     similarity_dim: Annotated[int, Field(ge=1)] = 64  # PCA or SVD size of those vectors
     adapted_similarity: bool = False  # the same on the adapter's outputs
 

@@ -16,7 +16,7 @@ from trawl.inputs import Inputs
 from trawl.model.keys import keys
 from trawl.model.lexicon import field_codes
 from trawl.model.numeric import bounds, bucket, numbers
-from trawl.training.corpus import vocabulary
+from trawl.training.corpus import check_genres, vocabulary
 from trawl.training.stage import MODEL, material
 
 SEEN = ("model.similarity=true", "model.adapted_similarity=true")
@@ -138,3 +138,30 @@ def test_numeric_fields_travel_with_the_bundle(tmp_path: Path) -> None:
     assert lexicon.user_fields["age"][0] == "-inf"
     assert len(lexicon.user_fields["age"]) == 4
     assert lexicon.sizes().user_fields == {"age": 6}
+
+
+def test_genre_similarity_is_the_share_of_common_values(tmp_path: Path) -> None:
+    """Films 1 and 16 stand on the same two shelves, 1 and 4 on one, 1 and 2 on none."""
+    cfg = config("extraction.source=none", "model.similarity=true", "model.similarity_of=['genre']")
+    cfg = cfg.override("model.similarity_field=shelf")
+    model, found = material(inputs_of(tmp_path), cfg)
+    near = found.world.items.near
+    assert near is not None
+    cosines = near @ near.T
+    assert cosines[1, [16, 4, 2]].tolist() == pytest.approx([1.0, 0.5, 0.0])
+    assert (cosines[0] == 0).all()
+    assert model.backbone.shape.near
+    assert "model.similarity_field" in keys(cfg)
+    assert "model.similarity_field" not in keys(cfg.override("model.similarity_of=['cf']"))
+
+
+def test_genres_that_are_not_there_are_named(tmp_path: Path) -> None:
+    cfg = config("model.similarity=true", "model.similarity_of=['genre']")
+    with pytest.raises(InputError, match="no item has a field 'genres'; fields: shelf"):
+        material(inputs_of(tmp_path), cfg)
+
+
+def test_a_field_of_too_many_values_is_no_genre() -> None:
+    cfg = config("model.similarity=true", "model.similarity_of=['genre']")
+    with pytest.raises(InputError, match=r"has 513 values, at most 512 .*similarity_of = ..kg"):
+        check_genres({"genres": [str(n) for n in range(513)]}, cfg)

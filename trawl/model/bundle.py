@@ -230,6 +230,7 @@ def lexicon_of(card: Mapping[str, Any], cfg: Config, tensors: Mapping[str, Tenso
         scale=card["scale"],
         reduced=arrays("reduced"),
         similar=uses.similar(cfg),
+        genres=cfg.model.similarity_field,
         axes={matrix: (means[matrix], axes) for matrix, axes in arrays("axes").items()},
         factors=tensors["lexicon.factors"].numpy() if "lexicon.factors" in tensors else None,
     )

@@ -53,6 +53,7 @@ def keys(cfg: Config) -> tuple[str, ...]:
         out += ["model.combine"]
     if uses.similarity(cfg):
         out += ["model.similarity", "model.similarity_of", "model.similarity_dim"]
+        out += ["model.similarity_field"] if "genre" in uses.similar(cfg) else []
     if uses.adapted_similarity(cfg):
         out += ["model.adapted_similarity"]
     if uses.starts(cfg):

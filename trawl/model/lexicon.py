@@ -48,6 +48,7 @@ class Lexicon:
     scale: dict[uses.Matrix, float] = field(default_factory=dict)
     reduced: dict[uses.Matrix, Array] = field(default_factory=dict)  # (d, k) axes on which adapters see the vectors
     similar: tuple[SimilaritySource, ...] = ()  # what the similarity features are of
+    genres: str = ""  # the item field that `genre` among them is of
     axes: dict[uses.Matrix, tuple[Array, Array]] = field(default_factory=dict)  # of those: mean (d,), axes (d, s)
     factors: Array | None = None  # (rows of the item vocabulary, s) unit rows of the SVD of likes
 
@@ -98,14 +99,21 @@ def frozen(
 
 
 def nears(
-    known: Mapping[uses.Matrix, Knowledge], lexicon: Lexicon, rows: torch.Tensor, dtype: torch.dtype
+    known: Mapping[uses.Matrix, Knowledge],
+    lexicon: Lexicon,
+    rows: torch.Tensor,
+    dtype: torch.dtype,
+    codes: Mapping[str, torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     """(n + 1, s) unit rows of each source of the similarity features; zero where it knows nothing.
 
-    `rows`: (n + 1,) row of each item in the vocabulary.
+    `rows`: (n + 1,) row of each item in the vocabulary; `codes`: (n + 1, m) of its fields.
     """
     out = []
     for source in lexicon.similar:
+        if source == "genre":
+            out.append(similarity.shared_values(codes[lexicon.genres], len(lexicon.item_fields[lexicon.genres]), dtype))
+            continue
         if source == "cf":
             assert lexicon.factors is not None, "the lexicon has no factors"
             whole = torch.from_numpy(np.ascontiguousarray(lexicon.factors)).to(dtype)
@@ -123,7 +131,7 @@ def with_knowledge(
 ) -> Entities:
     """The entities of a side with all that the model reads of their frozen vectors."""
     vectors, text = frozen(known, lexicon, side, dtype)
-    near = nears(known, lexicon, plain.rows, dtype) if side == "item" else ()
+    near = nears(known, lexicon, plain.rows, dtype, plain.fields) if side == "item" else ()
     first = near[0] if near else None
     return replace(plain, vectors=vectors, text=text, near=first, more_near=near[1:])
 

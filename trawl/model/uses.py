@@ -79,7 +79,7 @@ def starts(cfg: Config) -> bool:
 
 def axes(cfg: Config) -> tuple[Matrix, ...]:
     """The matrices of items whose principal axes the similarity features need."""
-    return tuple(_ITEM[name] for name in similar(cfg) if name != "cf")
+    return tuple(_ITEM[name] for name in similar(cfg) if name in _ITEM)
 
 
 def matrices(cfg: Config) -> tuple[Matrix, ...]:

@@ -22,6 +22,7 @@ from trawl.model.numeric import bounds, numbers
 from trawl.model.world import Entities, World
 from trawl.training.factors import Likes, factors
 
+_GENRES = 512  # most values of the genres' field
 _LEVELS = 16  # most rating levels; finer scales are cut at quantiles
 _LOG_ROWS = 1 << 22  # of the log that are looked at at a time
 _PCA_ROWS = 200_000  # most vectors that the principal axes are computed from
@@ -54,10 +55,12 @@ class Tables:
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     """`kept`: (log rows,) bool, false for what training users' histories leave out.
 
-    Raises InputError for a numeric field that is not there or holds no number.
+    Raises InputError for a numeric field that is not there or holds no number, and for genres that are not there.
     """
     check_numeric(tables, cfg)
     items, ratings = _of_training(tables, kept)
+    item_fields = vocabulary(tables.item_fields, items, cfg)
+    check_genres(item_fields, cfg)
     seen: dict[uses.Side, Array] = {"user": tables.train, "item": items}
     sources = {side: uses.sources(cfg, side) for side in uses.SIDES if uses.adapts(cfg, side)}
     centre, scale, reduced = {}, {}, {}
@@ -68,7 +71,7 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
             reduced[name], scale[name] = _reduced(known, own, centre[name], cfg.model.knowledge_dim)
     return Lexicon(
         user_fields=vocabulary(tables.user_fields, tables.train, cfg, cfg.model.value_users),
-        item_fields=vocabulary(tables.item_fields, items, cfg),
+        item_fields=item_fields,
         levels=_levels(ratings) if uses.stars(cfg) else [0.0],
         numeric=cfg.model.numeric_fields,
         users=np.flatnonzero(tables.train),
@@ -78,6 +81,7 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
         scale=scale,
         reduced=reduced,
         similar=uses.similar(cfg),
+        genres=cfg.model.similarity_field,
         axes={name: axes_of(tables.knowledge[name], seen["item"], cfg.model.similarity_dim) for name in uses.axes(cfg)},
         factors=_likes(tables, kept, items, cfg) if "cf" in uses.similar(cfg) else None,
     )
@@ -139,6 +143,21 @@ def check_numeric(tables: Tables, cfg: Config) -> None:
         if name not in there:
             known = ", ".join(sorted(there)) or "there are none"
             raise InputError(f"model.numeric_fields: neither users nor items have a field {name!r}; fields: {known}")
+
+
+def check_genres(item_fields: Mapping[str, Sequence[str]], cfg: Config) -> None:
+    """Raises InputError for a field of the genre similarity that is not there, or has too many values to compare."""
+    if "genre" not in uses.similar(cfg):
+        return
+    name = cfg.model.similarity_field
+    if name not in item_fields:
+        known = ", ".join(item_fields) or "there are none"
+        raise InputError(f"model.similarity_field: no item has a field {name!r}; fields: {known}")
+    if len(item_fields[name]) > _GENRES:
+        raise InputError(
+            f"model.similarity_field: field {name!r} has {len(item_fields[name]):,} values, at most {_GENRES} are "
+            'compared; take model.similarity_of = ["kg"] for such facts'
+        )
 
 
 def vocabulary(fields: pa.ChunkedArray, seen: Array, cfg: Config, least: int = 1) -> dict[str, list[str]]:
