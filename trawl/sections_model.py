@@ -10,7 +10,7 @@ from trawl.sections import Section, Share
 BACKBONES = ("din", "dien", "deepfm", "dcn", "dcnv2", "xdeepfm", "fibinet", "fignn", "autoint")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 KnowledgeSource = Literal["text", "kg"]
-SimilaritySource = Literal["text", "kg", "cf"]
+SimilaritySource = Literal["text", "kg", "genre", "cf"]
 
 
 class Model(Section):
@@ -35,8 +35,13 @@ class Model(Section):
     head_width: Annotated[int, Field(ge=1)] = 32  # AutoInt
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
+    # ids: nothing that a user's ratings say, whatever the two keys below: no stars in the history, no rate of liking,
+    # similarities to all items seen instead of the liked and the disliked ones. Fields of users and items stay.
+    features: Literal["full", "ids"] = "full"
     history_ratings: bool = True
     rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
+    numeric_fields: tuple[str, ...] = ()  # fields of users or items that are numbers, as ["year"]
+    numeric_bins: Annotated[int, Field(ge=2)] = 16  # buckets of each, at quantiles of training's values
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
     user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
     value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
@@ -58,9 +63,10 @@ class Model(Section):
     expert_hidden: Annotated[int, Field(ge=1)] = 64  # moe, hybrid, mlp; R: 128, with adapter_dim = 32
     expert_last: Literal["linear", "relu"] = "linear"  # moe, hybrid: relu as in KAR's code, where cosines are >= 0
     similarity: bool = False  # parameter-free similarity features of frozen item vectors
-    # Vectors of the items' texts, of their facts (as the genres), or of an SVD of the training users' likes. DIN's
-    # attention reads the similarities of the first to the history.
+    # Vectors of the items' texts, of their facts, of their genres (a 1 for each), or of an SVD of the training users'
+    # likes. DIN's attention reads the similarities of the first to the history.
     similarity_of: Annotated[tuple[SimilaritySource, ...], Field(min_length=1)] = ("text",)
+    similarity_field: str = "genres"  # genre: the items' field whose values two items share or do not
     similarity_dim: Annotated[int, Field(ge=1)] = 64  # PCA or SVD size of those vectors
     adapted_similarity: bool = False  # the same on the adapter's outputs
 

@@ -35,7 +35,7 @@ from trawl.schemas import FIELDS
 from trawl.training.batches import Behaviour, kept_rows
 from trawl.training.corpus import Lexicon, Tables, build_world, learn
 from trawl.training.group import Distributed
-from trawl.training.logs import in_files, index_log, read_files
+from trawl.training.logs import Wanted, in_files, index_log, read_files
 from trawl.training.loop import Material, Training, new_model
 from trawl.training.machine import settle
 from trawl.training.streaming import Streamed, write_records
@@ -133,7 +133,7 @@ def streamed(share: int = 4) -> list[dict[str, Any]]:
         rows, path = held.train, Path(name) / "samples.rows"
         write_records(path, [(rows.user, rows.item, rows.end, rows.label)])
         lexicon = learn(whole, kept_rows(whole), cfg)
-        arrays = index_log(whole, kept_rows(whole), lexicon, True, False, in_files(Path(name) / "log"))
+        arrays = index_log(whole, kept_rows(whole), lexicon, Wanted(cfg), in_files(Path(name) / "log"))
         mapped = arrays | read_files(Path(name) / "log")
         behaviour = Behaviour(whole, kept_rows(whole), lexicon, cfg, mapped)
         stream = replace(held, behaviour=behaviour, train=Streamed(path, "bench", behaviour.first, bucket=1 << 15))

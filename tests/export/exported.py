@@ -67,6 +67,10 @@ ARMS = {
         *("model.knowledge_dim=8", "model.adapted_similarity=true", "model.similarity_of=['kg', 'text', 'cf']"),
     ),
     "add-target": ("model.injection=add", "model.history_knowledge=false", "model.expert_last=relu"),
+    "ids-genre": (
+        *(*NONE, "model.features=ids", "model.similarity_of=['genre', 'cf']"),
+        *("model.numeric_fields=['year']", "model.numeric_bins=4"),
+    ),
     "likes-kg": (*NONE, "model.knowledge=['kg']", "model.injection=concat", "model.similarity_of=['cf']"),
     "similarity-alone": (
         "model.injection=none",

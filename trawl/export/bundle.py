@@ -103,7 +103,8 @@ def _tensors(bundle: Bundle) -> dict[str, Tensor]:
     out["lexicon.items"] = torch.from_numpy(np.ascontiguousarray(lexicon.items))
     if uses.adapts(bundle.cfg, "item"):
         out["items.adapted"], out["items.text"] = Detached(bundle, "item").adapted(known.knowledge)
-    near = nears(known.knowledge, lexicon, rows_of(lexicon.items, len(known.items)), precision(bundle.cfg))
+    rows = rows_of(lexicon.items, len(known.items))
+    near = nears(known.knowledge, lexicon, rows, precision(bundle.cfg), known.codes)
     return out | {f"items.near.{source}": table for source, table in zip(lexicon.similar, near, strict=True)}
 
 

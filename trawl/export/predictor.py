@@ -29,7 +29,7 @@ class Predictor:
 
     def __init__(self, served: Served) -> None:
         self.served = served
-        reads = served.cfg.model.history_ratings or uses.similarity(served.cfg)
+        reads = uses.history_ratings(served.cfg) or (uses.similarity(served.cfg) and uses.stars(served.cfg))
         self.rated = reads and len(served.lexicon.levels) > 1
 
     def score(self, rows: pa.Table, where: str = "rows to score", first: int = 1) -> npt.NDArray[np.float64]:
@@ -64,7 +64,10 @@ class Predictor:
         known = np.zeros(count + 1, dtype=np.int64)
         known[1:] = _places(rows["user_id"], served.user_ids)
         fields = rows["fields"] if "fields" in rows.column_names else pa.chunked_array([[[]] * count], _NO_FIELDS)
-        codes = {k: torch.from_numpy(v) for k, v in field_codes(fields, served.lexicon.user_fields).items()}
+        codes = {
+            k: torch.from_numpy(v)
+            for k, v in field_codes(fields, served.lexicon.user_fields, served.lexicon.numeric).items()
+        }
         adapted = None
         if served.known is not None and served.known_ids is not None:
             at = np.concatenate([[0], _places(rows["user_id"], served.known_ids)])
@@ -111,6 +114,8 @@ class Predictor:
             return np.zeros(count, dtype=np.int64), none
         items, starts, sizes = self._lists(rows, "seen")
         liked = pc.list_flatten(rows["liked"]).to_numpy(zero_copy_only=False).astype(bool)
+        if not uses.stars(self.served.cfg):
+            liked = np.ones(len(liked), dtype=bool)
         owner = np.repeat(np.arange(count), sizes)
         many = np.bincount(owner, weights=liked, minlength=count).astype(np.int64)
         order = np.lexsort((~liked, owner))

@@ -222,6 +222,7 @@ def lexicon_of(card: Mapping[str, Any], cfg: Config, tensors: Mapping[str, Tenso
         user_fields=words["user_fields"],
         item_fields=words["item_fields"],
         levels=words["levels"],
+        numeric=cfg.model.numeric_fields,
         users=users,
         items=tensors["lexicon.items"].numpy(),
         sources={side: uses.sources(cfg, side) for side in uses.SIDES if uses.adapts(cfg, side)},
@@ -229,6 +230,7 @@ def lexicon_of(card: Mapping[str, Any], cfg: Config, tensors: Mapping[str, Tenso
         scale=card["scale"],
         reduced=arrays("reduced"),
         similar=uses.similar(cfg),
+        genres=cfg.model.similarity_field,
         axes={matrix: (means[matrix], axes) for matrix, axes in arrays("axes").items()},
         factors=tensors["lexicon.factors"].numpy() if "lexicon.factors" in tensors else None,
     )

@@ -9,8 +9,7 @@ from trawl.model import uses
 from trawl.sections_model import Model
 
 _ALWAYS = (
-    *(f"model.{k}" for k in ("backbone", "embedding", "history", "history_ratings")),
-    *(f"model.{k}" for k in ("rate_feature", "id_dropout", "user_id_dropout", "value_users")),
+    *(f"model.{k}" for k in ("backbone", "embedding", "history", "id_dropout", "user_id_dropout", "value_users")),
     *(
         f"training.{k}"
         for k in ("batch_size", "epochs", "patience", "lr", "warmup", "weight_decay", "seed", "precision")
@@ -41,6 +40,8 @@ _OF_BACKBONE: dict[str, tuple[str, ...]] = {
 def keys(cfg: Config) -> tuple[str, ...]:
     """Dotted keys, for Stage.keys and for the bundle."""
     out = [*_ALWAYS, *(f"model.{key}" for key in _backbone(cfg.model))]
+    out += ["model.history_ratings", "model.rate_feature"] if uses.stars(cfg) else ["model.features"]
+    out += ["model.numeric_fields", "model.numeric_bins"] if cfg.model.numeric_fields else []
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
     if uses.knowledge(cfg):
         out += ["model.injection"]
@@ -52,6 +53,7 @@ def keys(cfg: Config) -> tuple[str, ...]:
         out += ["model.combine"]
     if uses.similarity(cfg):
         out += ["model.similarity", "model.similarity_of", "model.similarity_dim"]
+        out += ["model.similarity_field"] if "genre" in uses.similar(cfg) else []
     if uses.adapted_similarity(cfg):
         out += ["model.adapted_similarity"]
     if uses.starts(cfg):

@@ -15,6 +15,7 @@ import torch
 
 from trawl.model import similarity, uses
 from trawl.model.features import RATE_BINS, UNKNOWN_VALUE
+from trawl.model.numeric import bucket
 from trawl.model.recommender import Sizes
 from trawl.model.world import Entities, Frozen, Stacked
 from trawl.sections_model import SimilaritySource
@@ -39,6 +40,7 @@ class Lexicon:
     user_fields: dict[str, list[str]]  # field -> values seen in training, sorted; code = place + 2
     item_fields: dict[str, list[str]]
     levels: list[float]  # smallest rating of each level
+    numeric: tuple[str, ...] = ()  # fields whose values are the bounds of buckets
     users: Array  # indexes of the vocabulary, ascending; row = place + 1
     items: Array
     sources: dict[uses.Side, tuple[uses.Matrix, ...]] = field(default_factory=dict)  # what each side's adapter reads
@@ -46,6 +48,7 @@ class Lexicon:
     scale: dict[uses.Matrix, float] = field(default_factory=dict)
     reduced: dict[uses.Matrix, Array] = field(default_factory=dict)  # (d, k) axes on which adapters see the vectors
     similar: tuple[SimilaritySource, ...] = ()  # what the similarity features are of
+    genres: str = ""  # the item field that `genre` among them is of
     axes: dict[uses.Matrix, tuple[Array, Array]] = field(default_factory=dict)  # of those: mean (d,), axes (d, s)
     factors: Array | None = None  # (rows of the item vocabulary, s) unit rows of the SVD of likes
 
@@ -96,14 +99,21 @@ def frozen(
 
 
 def nears(
-    known: Mapping[uses.Matrix, Knowledge], lexicon: Lexicon, rows: torch.Tensor, dtype: torch.dtype
+    known: Mapping[uses.Matrix, Knowledge],
+    lexicon: Lexicon,
+    rows: torch.Tensor,
+    dtype: torch.dtype,
+    codes: Mapping[str, torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     """(n + 1, s) unit rows of each source of the similarity features; zero where it knows nothing.
 
-    `rows`: (n + 1,) row of each item in the vocabulary.
+    `rows`: (n + 1,) row of each item in the vocabulary; `codes`: (n + 1, m) of its fields.
     """
     out = []
     for source in lexicon.similar:
+        if source == "genre":
+            out.append(similarity.shared_values(codes[lexicon.genres], len(lexicon.item_fields[lexicon.genres]), dtype))
+            continue
         if source == "cf":
             assert lexicon.factors is not None, "the lexicon has no factors"
             whole = torch.from_numpy(np.ascontiguousarray(lexicon.factors)).to(dtype)
@@ -121,7 +131,7 @@ def with_knowledge(
 ) -> Entities:
     """The entities of a side with all that the model reads of their frozen vectors."""
     vectors, text = frozen(known, lexicon, side, dtype)
-    near = nears(known, lexicon, plain.rows, dtype) if side == "item" else ()
+    near = nears(known, lexicon, plain.rows, dtype, plain.fields) if side == "item" else ()
     first = near[0] if near else None
     return replace(plain, vectors=vectors, text=text, near=first, more_near=near[1:])
 
@@ -132,14 +142,21 @@ def levels_of(ratings: Array, levels: Sequence[float]) -> npt.NDArray[np.uint8]:
     return np.clip(np.searchsorted(edges, ratings, side="right"), 1, max(1, len(edges))).astype(np.uint8)
 
 
-def field_codes(fields: pa.ChunkedArray, values: Mapping[str, Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
-    """(n + 1, m) codes of each known field: 0 pads, 1 = unknown or none, then the values in order."""
+def field_codes(
+    fields: pa.ChunkedArray, values: Mapping[str, Sequence[str]], numeric: Sequence[str] = ()
+) -> dict[str, npt.NDArray[np.int64]]:
+    """(n + 1, m) codes of each known field: 0 pads, 1 = unknown or none, then the values or buckets in order."""
     pieces: dict[str, list[tuple[Array, Array]]] = {name: [] for name in values}
     for owner, name, value in entries(fields):
         for field_name, vocabulary in values.items():
             here = pc.equal(name, field_name)
-            found = pc.index_in(value.filter(here), pa.array(vocabulary, pa.string()))
-            codes = pc.fill_null(found, UNKNOWN_VALUE - 2).to_numpy(zero_copy_only=False).astype(np.int64) + 2
+            own = value.filter(here)
+            if field_name in numeric:
+                places = bucket(own, vocabulary)
+            else:
+                found = pc.index_in(own, pa.array(vocabulary, pa.string()))
+                places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+            codes = np.where(places < 0, UNKNOWN_VALUE, places + 2)
             pieces[field_name].append((owner[here.to_numpy(zero_copy_only=False)], codes))
     return {name: _padded(parts, len(fields) + 1) for name, parts in pieces.items()}
 

@@ -74,10 +74,10 @@ class Recommender(nn.Module):
         shared = _shared(self.user, sizes, cfg)
         self.item = Side(sizes, cfg, "item", sizes.item_rows > _SPARSE * batch * (model.history + 1), shared)
         self.similar, self.adapted_similar = uses.similar(cfg), uses.adapted_similarity(cfg)
-        rating = model.embedding if model.history_ratings else 0
+        rating = model.embedding if uses.history_ratings(cfg) else 0
         self.ratings = nn.Parameter(torch.randn(sizes.levels + 1, rating) * 0.02) if rating else None
-        self.rate = nn.Parameter(torch.randn(RATE_BINS, model.embedding) * 0.02) if model.rate_feature else None
-        extra = (model.embedding if model.rate_feature else 0) + 2 * self.adapted_similar
+        self.rate = nn.Parameter(torch.randn(RATE_BINS, model.embedding) * 0.02) if uses.rate(cfg) else None
+        extra = (model.embedding if uses.rate(cfg) else 0) + 2 * self.adapted_similar
         extra += (sizes.levels + 4) * len(self.similar) + self.user.dense + self.item.dense
         shape = Shape(
             user_parts=(*self.user.parts, *((self.item.out,) if self.item.is_field else ())),

@@ -37,6 +37,15 @@ def unit_rows(vectors: Tensor, text: Tensor, mean: Tensor, axes: Tensor) -> Tens
     return out * text.unsqueeze(-1)
 
 
+def shared_values(codes: Tensor, values: int, dtype: torch.dtype) -> Tensor:
+    """(n + 1, values) unit rows with an equal weight on each known value of a field; zero without any.
+
+    `codes`: (n + 1, m), 0 pads, 1 = unknown or none, then the values.
+    """
+    flags = torch.zeros(len(codes), values + 2, dtype=dtype).scatter_(1, codes, 1.0)
+    return functional.normalize(flags[:, 2:])
+
+
 def to_history(near_NS: Tensor, target_B: Tensor, history_BH: Tensor, kept: Kept = None) -> Tensor:
     """(B, H) cosine of the target and each item of its history; 0 where either has no text, or is not kept."""
     history = functional.embedding(history_BH, near_NS)

@@ -79,13 +79,28 @@ def starts(cfg: Config) -> bool:
 
 def axes(cfg: Config) -> tuple[Matrix, ...]:
     """The matrices of items whose principal axes the similarity features need."""
-    return tuple(_ITEM[name] for name in similar(cfg) if name != "cf")
+    return tuple(_ITEM[name] for name in similar(cfg) if name in _ITEM)
 
 
 def matrices(cfg: Config) -> tuple[Matrix, ...]:
     """All frozen matrices that the model reads."""
     read = {m for side in SIDES if adapts(cfg, side) for m in sources(cfg, side)} | set(axes(cfg))
     return tuple(m for m in MATRICES if m in read or (m == "item" and starts(cfg)))
+
+
+def stars(cfg: Config) -> bool:
+    """The model reads how items were rated, not just which."""
+    return cfg.model.features == "full"
+
+
+def history_ratings(cfg: Config) -> bool:
+    """The history's ratings are read."""
+    return stars(cfg) and cfg.model.history_ratings
+
+
+def rate(cfg: Config) -> bool:
+    """The user's share of liked items is read."""
+    return stars(cfg) and cfg.model.rate_feature
 
 
 def seen(cfg: Config) -> bool:

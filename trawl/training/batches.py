@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 
 from trawl.config import Config
-from trawl.model import uses
 from trawl.model.lexicon import Array, Ints, Lexicon, ranges
 from trawl.model.world import Batch, Seen
 from trawl.training.corpus import Tables
-from trawl.training.logs import index_log, parts_of
+from trawl.training.logs import Wanted, index_log, parts_of
 from trawl.training.order import Order
 
 
@@ -68,7 +67,7 @@ class Behaviour:
     ) -> None:
         """`arrays`: of `index_log`, where they are made already."""
         if arrays is None:
-            arrays = index_log(tables, kept, lexicon, cfg.model.rate_feature, uses.seen(cfg))
+            arrays = index_log(tables, kept, lexicon, Wanted(cfg))
         self._offsets, self._before = arrays["offsets"], arrays.get("before")
         self.first, self.cut = arrays["first"], arrays["cut"]
         self.item, self.level, self.rate = arrays["item"], arrays["level"], arrays["rate"]

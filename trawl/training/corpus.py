@@ -5,7 +5,7 @@ vectors, principal axes. `build_world` then codes all entities with it, the same
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 import torch
 
 from trawl.config import Config
+from trawl.errors import InputError
 from trawl.model import similarity, uses
 from trawl.model.features import ID_STD
 from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes, rows_of, with_knowledge
+from trawl.model.numeric import bounds, numbers
 from trawl.model.world import Entities, World
 from trawl.training.factors import Likes, factors
 
+_GENRES = 512  # most values of the genres' field
 _LEVELS = 16  # most rating levels; finer scales are cut at quantiles
 _LOG_ROWS = 1 << 22  # of the log that are looked at at a time
 _PCA_ROWS = 200_000  # most vectors that the principal axes are computed from
@@ -50,8 +53,14 @@ class Tables:
 
 
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
-    """`kept`: (log rows,) bool, false for what training users' histories leave out."""
+    """`kept`: (log rows,) bool, false for what training users' histories leave out.
+
+    Raises InputError for a numeric field that is not there or holds no number, and for genres that are not there.
+    """
+    check_numeric(tables, cfg)
     items, ratings = _of_training(tables, kept)
+    item_fields = vocabulary(tables.item_fields, items, cfg)
+    check_genres(item_fields, cfg)
     seen: dict[uses.Side, Array] = {"user": tables.train, "item": items}
     sources = {side: uses.sources(cfg, side) for side in uses.SIDES if uses.adapts(cfg, side)}
     centre, scale, reduced = {}, {}, {}
@@ -61,9 +70,10 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
         if 0 < cfg.model.knowledge_dim < known.matrix.shape[1]:
             reduced[name], scale[name] = _reduced(known, own, centre[name], cfg.model.knowledge_dim)
     return Lexicon(
-        user_fields=field_values(tables.user_fields, tables.train, cfg.model.value_users),
-        item_fields=field_values(tables.item_fields, items),
-        levels=_levels(ratings),
+        user_fields=vocabulary(tables.user_fields, tables.train, cfg, cfg.model.value_users),
+        item_fields=item_fields,
+        levels=_levels(ratings) if uses.stars(cfg) else [0.0],
+        numeric=cfg.model.numeric_fields,
         users=np.flatnonzero(tables.train),
         items=np.flatnonzero(items),
         sources=sources,
@@ -71,6 +81,7 @@ def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
         scale=scale,
         reduced=reduced,
         similar=uses.similar(cfg),
+        genres=cfg.model.similarity_field,
         axes={name: axes_of(tables.knowledge[name], seen["item"], cfg.model.similarity_dim) for name in uses.axes(cfg)},
         factors=_likes(tables, kept, items, cfg) if "cf" in uses.similar(cfg) else None,
     )
@@ -85,8 +96,12 @@ def _likes(tables: Tables, kept: Array, items: Array, cfg: Config) -> Array:
 
 def build_world(tables: Tables, lexicon: Lexicon, dtype: torch.dtype = torch.float32) -> World:
     """Entities of all users and items, coded by the lexicon."""
-    users = {k: torch.from_numpy(v) for k, v in field_codes(tables.user_fields, lexicon.user_fields).items()}
-    items = {k: torch.from_numpy(v) for k, v in field_codes(tables.item_fields, lexicon.item_fields).items()}
+    users = {
+        k: torch.from_numpy(v) for k, v in field_codes(tables.user_fields, lexicon.user_fields, lexicon.numeric).items()
+    }
+    items = {
+        k: torch.from_numpy(v) for k, v in field_codes(tables.item_fields, lexicon.item_fields, lexicon.numeric).items()
+    }
     user_rows, item_rows = rows_of(lexicon.users, tables.users), rows_of(lexicon.items, tables.items)
     known = tables.knowledge
     return World(
@@ -119,12 +134,57 @@ def first_items(tables: Tables, lexicon: Lexicon, width: int) -> torch.Tensor:
     return out * (ID_STD / max(float(np.sqrt(squares / max(1, len(there) * width))), 1e-12))
 
 
-def field_values(fields: pa.ChunkedArray, seen: Array, least: int = 1) -> dict[str, list[str]]:
+def check_numeric(tables: Tables, cfg: Config) -> None:
+    """Raises InputError for a numeric field that neither users nor items have."""
+    wanted = cfg.model.numeric_fields
+    both = [tables.user_fields, tables.item_fields] if wanted else []
+    there = {name for fields in both for _, names, _ in entries(fields) for name in pc.unique(names).to_pylist()}
+    for name in wanted:
+        if name not in there:
+            known = ", ".join(sorted(there)) or "there are none"
+            raise InputError(f"model.numeric_fields: neither users nor items have a field {name!r}; fields: {known}")
+
+
+def check_genres(item_fields: Mapping[str, Sequence[str]], cfg: Config) -> None:
+    """Raises InputError for a field of the genre similarity that is not there, or has too many values to compare."""
+    if "genre" not in uses.similar(cfg):
+        return
+    name = cfg.model.similarity_field
+    if name not in item_fields:
+        known = ", ".join(item_fields) or "there are none"
+        raise InputError(f"model.similarity_field: no item has a field {name!r}; fields: {known}")
+    if len(item_fields[name]) > _GENRES:
+        raise InputError(
+            f"model.similarity_field: field {name!r} has {len(item_fields[name]):,} values, at most {_GENRES} are "
+            'compared; take model.similarity_of = ["kg"] for such facts'
+        )
+
+
+def vocabulary(fields: pa.ChunkedArray, seen: Array, cfg: Config, least: int = 1) -> dict[str, list[str]]:
+    """The values of each field as `field_values`, of a numeric one the bounds of its buckets."""
+    numeric = cfg.model.numeric_fields
+    found = field_values(fields, seen, least, numeric)
+    values: dict[str, list[Array]] = {}
+    for owner, name, value in entries(fields) if numeric else []:
+        for field_name in set(pc.unique(name).to_pylist()) & set(numeric):
+            own = pc.and_(pc.equal(name, field_name), pa.array(seen[owner]))
+            values.setdefault(field_name, []).append(numbers(value.filter(own)))
+    for field_name, pieces in values.items():
+        whole = np.concatenate(pieces)
+        if not np.isfinite(whole).any():
+            raise InputError(f"model.numeric_fields: field {field_name!r} holds no number in training; leave it out")
+        found[field_name] = bounds(whole, cfg.model.numeric_bins)
+    return dict(sorted(found.items()))
+
+
+def field_values(
+    fields: pa.ChunkedArray, seen: Array, least: int = 1, without: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """The values of each field that at least `least` entities of `seen` ((n + 1,) bool) have, sorted."""
     found: dict[str, dict[str, int]] = {}
     for owner, name, value in entries(fields):
         there = pa.array(seen[owner])
-        for field_name in pc.unique(name).to_pylist():
+        for field_name in set(pc.unique(name).to_pylist()) - set(without):
             counts = found.setdefault(field_name, {})
             for entry in pc.value_counts(value.filter(pc.and_(pc.equal(name, field_name), there))).to_pylist():
                 counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]

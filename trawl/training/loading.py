@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 from trawl.config import Config
 from trawl.digests import digest_json
 from trawl.inputs import Inputs
-from trawl.model import uses
 from trawl.model.lexicon import Array, Ints, Lexicon
 from trawl.training.batches import Behaviour, Rows
 from trawl.training.corpus import Tables
-from trawl.training.logs import in_files, index_log, read_files
+from trawl.training.logs import Wanted, in_files, index_log, read_files
 from trawl.training.streaming import Streamed, once_per_node, write_records
 
 _SAMPLE, _EVENT = 80, 10  # bytes in memory, while it is loaded
@@ -32,11 +31,11 @@ def behaviour_of(inputs: Inputs, cfg: Config, tables: Tables, kept: Array, lexic
     """The filtered log; memory-mapped once per node where the training streams."""
     if not stream:
         return Behaviour(tables, kept, lexicon, cfg)
-    rates, seen = cfg.model.rate_feature, uses.seen(cfg)
-    key = digest_json([_of(inputs), lexicon.levels, rates, seen, "log of a training"])
+    wanted = Wanted(cfg)
+    key = digest_json([_of(inputs), lexicon.levels, vars(wanted), "log of a training"])
 
     def build(path: Any) -> None:
-        arrays = index_log(tables, kept, lexicon, rates, seen, in_files(path))
+        arrays = index_log(tables, kept, lexicon, wanted, in_files(path))
         for name, array in arrays.items():
             if not (path / f"{name}.npy").exists():
                 np.save(path / f"{name}.npy", array, allow_pickle=False)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trawl.config import Config
+from trawl.model import uses
 from trawl.model.lexicon import Array, Lexicon, levels_of, ranges, rate_bins
 from trawl.training.corpus import Tables
 
@@ -42,14 +44,23 @@ def read_files(folder: Path) -> dict[str, Array]:
     return {path.stem: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths}
 
 
+class Wanted:
+    """What of the log a recipe's model reads besides the history."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.rates = uses.rate(cfg)  # the share of liked items before the cut-off
+        self.seen = uses.seen(cfg)  # the items before the cut-off
+        self.stars = uses.stars(cfg)  # and which of them were liked; else all count as liked
+
+
 def index_log(
-    tables: Tables, kept: Array, lexicon: Lexicon, rates: bool, seen: bool, allocate: Allocate = in_memory
+    tables: Tables, kept: Array, lexicon: Lexicon, wanted: Wanted, allocate: Allocate = in_memory
 ) -> dict[str, Array]:
     """Arrays by name; u is 0..users, rows of the filtered log are counted from 0.
 
     offsets (users + 2,) first log row of each user; first (users + 2,) and cut (users + 1,) its first row of the
     filtered log, and the first after the cut-off; item, level (filtered rows,); with rows left out `before` (log
-    rows + 1,); with `rates` rate (users + 1,); with `seen` seen_items, and seen_start and seen_size (2, users + 1).
+    rows + 1,); where they are wanted rate (users + 1,), and seen_items with seen_start and seen_size (2, users + 1).
     """
     users, out = tables.users, {}
     offsets = out["offsets"] = np.searchsorted(tables.log_user, np.arange(users + 2))
@@ -63,28 +74,30 @@ def index_log(
     out["item"], out["level"] = allocate("item", np.int32, (rows,)), allocate("level", np.uint8, (rows,))
     out["rate"] = np.zeros(users + 1, dtype=np.int64)
     sizes = out["cut"] - out["first"][:-1]
-    if seen:
+    if wanted.seen:
         out["seen_items"] = allocate("seen_items", np.int32, (int(sizes.sum()),))
         start = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         out["seen_start"], out["seen_size"] = np.stack([start, start]), np.stack([sizes, sizes])
     for block in _blocks(offsets):
-        _fill(out, tables, kept, lexicon, block, rates)
+        _fill(out, tables, kept, lexicon, block, wanted)
     return out
 
 
-def _fill(out: Mapping[str, Array], tables: Tables, kept: Array, lexicon: Lexicon, block: slice, rates: bool) -> None:
+def _fill(
+    out: Mapping[str, Array], tables: Tables, kept: Array, lexicon: Lexicon, block: slice, wanted: Wanted
+) -> None:
     """The users of a block."""
     log = slice(int(out["offsets"][block.start]), int(out["offsets"][block.stop]))
     start, stop = (int(out["first"][u]) for u in (block.start, block.stop))
     keep = np.asarray(kept[log])
     item = tables.log_item[log][keep].astype(np.int32)
-    liked = tables.log_label[log][keep].astype(bool)
+    liked = tables.log_label[log][keep].astype(bool) if wanted.stars else np.ones(len(item), dtype=bool)
     out["item"][start:stop] = item
     out["level"][start:stop] = levels_of(tables.log_rating[log][keep], lexicon.levels)
     first, cut = out["first"][block] - start, out["cut"][block] - start
     sums = np.concatenate([[0], np.cumsum(liked)])
     many = sums[cut] - sums[first]
-    if rates:
+    if wanted.rates:
         out["rate"][block] = rate_bins(many, cut - first)
     if "seen_items" in out:  # rows before the cut-off, user by user, the liked ones first
         sizes = cut - first
