@@ -1,4 +1,4 @@
-"""Each backbone's training speed beside FuxiCTR's model of the same name, features and sizes, in one process and thread.
+"""Each backbone's training speed beside FuxiCTR's model of the same name and sizes, in one process and thread.
 
     python tests/bench/backbones.py [--fuxictr PATH] [--batches 256,1024] [--only dien] [--out result.json]
 
@@ -34,8 +34,8 @@ from trawl.schemas import FIELDS
 from trawl.sections_model import BACKBONES
 from trawl.training.batches import epoch_batches
 from trawl.training.corpus import Tables
-from trawl.training.losses import JointLoss
 from trawl.training.loop import Material, Training
+from trawl.training.losses import JointLoss
 from trawl.training.machine import settle
 
 PROFILES, SHELVES, RATES, LEVELS = 21, 80, 14, 5

@@ -17,8 +17,8 @@ from trawl.stage import run_stage
 from trawl.training.loop import Progress, Training
 from trawl.training.stage import MODEL, PREDICTIONS, material
 
-SMALL = ("model.recurrent=8", "model.cin=[6,4]", "model.head_width=6", "model.cross_layers=2", "model.attention_layers=1")
-KNOWLEDGE = {"none": ("extraction.source=none", "training.epochs=8"), "knowledge": ("model.adapter=mlp",)}
+SMALL = ("model.recurrent=8", "model.cin=[6,4]", "model.head_width=6", "model.attention_layers=1")
+KNOWLEDGE = {"none": ("extraction.source=none", "training.epochs=6"), "knowledge": ("model.adapter=mlp",)}
 
 
 def trained(tmp_path: Path, cfg: Config, users: int = 150) -> tuple[Progress, Training]:
@@ -78,7 +78,7 @@ def test_an_own_backbone_trains_predicts_and_loads(tmp_path: Path, monkeypatch: 
     assert type(bundle.model().backbone).__name__ == "WithLoss"
     monkeypatch.undo()
     sys.modules.pop("somebodys_net")
-    with pytest.raises(ConfigError, match="'somebodys_net:WithLoss': cannot be imported .*; put it on the path"):
+    with pytest.raises(ConfigError, match=r"'somebodys_net:WithLoss': cannot be imported .*; put it on the path"):
         bundle.model()
 
 

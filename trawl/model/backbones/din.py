@@ -7,7 +7,6 @@ each distinct item and then gathered, B q once for each sample, and only C (k * 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
 from trawl.model.gather import gather
@@ -43,7 +42,7 @@ class Din(Backbone):
         unit += gather(self.key(batch.items), batch.history)  # in place: these are the widest tensors
         unit += self.query(target_BD).unsqueeze(1)
         if self.rating is not None and batch.ratings is not None:
-            unit += functional.embedding(batch.levels, self.rating(batch.ratings))
+            unit += gather(self.rating(batch.ratings), batch.levels)
         if self.near is not None and batch.near is not None:
             unit += batch.near.unsqueeze(-1) * self.near
         return self.attention(torch.relu_(unit)).squeeze(-1)  # type: ignore[no-any-return]
