@@ -3,8 +3,11 @@
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from planted import config, planted
 
 from trawl.config import Config
@@ -57,6 +60,24 @@ def test_diens_auxiliary_loss_reaches_the_training(tmp_path: Path) -> None:
     again, _ = trained(tmp_path / "again", config(*dien, "model.dien_auxiliary=0.5"))
     assert [e["loss"] for e in again.epochs] == [e["loss"] for e in progress.epochs]  # drawn by the seed
     assert training.scores(training.material.valid).shape == (len(training.material.valid),)
+
+
+def test_two_workers_draw_what_one_draws(tmp_path: Path) -> None:
+    """Negatives are of the global batch's items, each worker taking those of its rows."""
+    cfg = config("model.backbone=dien", "model.dien_auxiliary=1", *SMALL)
+    store, marks = planted(tmp_path)
+    model, found = material(Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}), cfg)
+    training, picks = Training(model, found, cfg), np.arange(7, 72)
+    drawn = []
+    for size in (1, 2):
+        for rank in range(size):
+            training.group = SimpleNamespace(rank=rank, size=size)  # type: ignore[assignment]
+            drawn.append(training._others(picks, np.random.default_rng(3)))
+    alone, *shares = drawn
+    assert alone is not None
+    assert alone.shape == (65, cfg.model.history)
+    assert torch.equal(torch.cat(shares), alone)  # type: ignore[arg-type]
+    assert set(alone.flatten().tolist()) <= set(found.train.item[picks].tolist())
 
 
 def test_an_own_backbone_trains_predicts_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
