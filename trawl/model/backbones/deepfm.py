@@ -43,10 +43,12 @@ class _SecondOrder(torch.autograd.Function):
     def forward(ctx: Any, fields: Tensor) -> Tensor:
         total = fields.sum(dim=1)
         ctx.save_for_backward(fields, total)
-        return (total.square().sum(dim=1) - fields.square().sum(dim=(1, 2))) / 2
+        pairs: Tensor = (total.square().sum(dim=1) - fields.square().sum(dim=(1, 2))) / 2
+        return pairs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         fields, total = ctx.saved_tensors
-        return (total.unsqueeze(1) - fields).mul_(gradient.view(-1, 1, 1))
+        others: Tensor = total.unsqueeze(1) - fields
+        return others.mul_(gradient.view(-1, 1, 1))
