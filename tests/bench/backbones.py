@@ -1,22 +1,26 @@
-"""Each backbone's training speed beside FuxiCTR's model of the same name, features and sizes, in one process and thread.
+"""Each backbone's training speed beside FuxiCTR's model of the same name and sizes, in one process and thread.
 
     python tests/bench/backbones.py [--fuxictr PATH] [--batches 256,1024] [--only dien] [--out result.json]
 
 PATH is a checkout of github.com/reczoo/FuxiCTR (its package and its model_zoo; the wheel on PyPI lacks most models);
 without it, or where one of its imports is missing, our rates stand alone and the reason is printed. MovieLens-1M-shaped
-data: user, one profile field, rate of liking, item, one item field, and the last 10 items with field and rating;
-embedding 32, MLP 200-80. Rates are samples per second of CPU time: of forward + backward on ready batches, and of a
-whole step (ours makes the batch, theirs gets it ready-made). The two take turns, and each one's best round counts, as
-other processes slow both. Wanted ratios of forward + backward at batch 1024: see WANTED; --strict exits 1 below them.
+data: user with profile, rate of liking, item with fields, and the last 10 items with fields and rating; embedding 32,
+MLP 200-80. `--fields all`: gender, age, occupation; genres (theirs reads the first), year. Theirs sets fields side by
+side, ours adds them up. `--fields one`: one field of users and one of items, which makes all widths the same.
+
+Rates are samples per second of CPU time: of forward + backward on ready batches, and of a whole step, with each
+library's own making of the batch. The two take turns, and each one's best round counts, as other processes slow both.
+Wanted ratios of a step at batch 1024: see WANTED; --strict exits 1 below them.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -24,12 +28,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pyarrow as pa
 import torch
 from training import ITEMS, USERS, gflops, prepare, tables
 
 from trawl.config import Config
-from trawl.model.world import Batch
+from trawl.model.world import Batch, World
 from trawl.schemas import FIELDS
 from trawl.sections_model import BACKBONES
 from trawl.training.batches import epoch_batches
@@ -58,7 +63,6 @@ THEIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
 }
 SEQUENTIAL = ("din", "dien")
-_PAIRS = [("item", "shelf")], [("past_item", "past_shelf")]
 
 
 def one_field_each() -> Tables:
@@ -101,7 +105,8 @@ class Theirs:
         sys.path.insert(0, root)
         import_module("fuxictr.pytorch.models")
         features = import_module("fuxictr.features").FeatureMap("bench", root)
-        features.features = _features(name)
+        sizes = ours.model.sizes
+        features.features = _features(name, sizes.user_fields, sizes.item_fields)
         features.labels, features.num_fields, features.default_emb_dim = ["label"], len(features.features), 32
         path, title, settings = THEIRS[name]
         made = getattr(import_module(f"model_zoo.{path}"), title)
@@ -110,12 +115,13 @@ class Theirs:
         if name != "fignn":
             common |= {"batch_norm": False}
         if name in SEQUENTIAL:
-            common |= dict(zip((f"{name}_target_field", f"{name}_sequence_field"), _PAIRS, strict=True))
+            target = ("item", *sizes.item_fields)
+            common |= {f"{name}_target_field": [target], f"{name}_sequence_field": [tuple(f"past_{t}" for t in target)]}
         self.model = made(features, **common, **settings).train()
         self.model._max_gradient_norm = 10.0
-        world = ours.material.world
-        fields = (world.users.fields["occupation"][:, 0], world.items.fields["year"][:, 0])
-        self.ready = [_inputs(batch, *fields, last=name == "dien") for batch in ours.ready]
+        self.ready = [_inputs(batch, ours.material.world, last=name == "dien") for batch in ours.ready]
+        self.loader = _loader(features, self.ready)
+        self.stream = iter(self.loader)
 
     def both(self, number: int) -> None:
         """Forward and backward."""
@@ -124,10 +130,27 @@ class Theirs:
         self.model.compute_loss(self.model.forward(batch), self.model.get_labels(batch)).backward()
 
     def step(self, number: int) -> None:
-        self.model.train_step(dict(self.ready[number]))
+        """With the batch from their own loader, in this process."""
+        batch = next(self.stream, None)
+        if batch is None:
+            self.stream = iter(self.loader)
+            batch = next(self.stream)
+        self.model.train_step(batch)
 
 
-def _features(name: str) -> "OrderedDict[str, Any]":
+def _loader(features: Any, ready: list[dict[str, torch.Tensor]]) -> Any:
+    """Their loader over the rows of all full batches."""
+    features.set_column_index()
+    rows = {name: torch.cat([batch[name] for batch in ready[:-1]]).numpy() for name in ready[0]}
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "rows.npz", **rows)
+        loaders = import_module("fuxictr.pytorch.dataloaders.npz_dataloader")
+        size = len(ready[0]["label"])
+        return loaders.NpzDataLoader(features, str(Path(folder) / "rows.npz"), size, shuffle=True, num_workers=0)
+
+
+def _features(name: str, users: Mapping[str, int], items: Mapping[str, int]) -> "OrderedDict[str, Any]":
+    """`users`, `items`: fields with their numbers of codes."""
     pooled = {"feature_encoder": "layers.MaskedAveragePooling()"}
     past = {} if name in SEQUENTIAL else pooled
 
@@ -136,37 +159,28 @@ def _features(name: str) -> "OrderedDict[str, Any]":
 
     def many(size: int, more: dict[str, Any], share: str = "") -> dict[str, Any]:
         shared = {"share_embedding": share} if share else {}
-        return {"type": "sequence", "vocab_size": size, "padding_idx": 0, "source": "", **shared, **more}
+        return {"type": "sequence", "vocab_size": size, "padding_idx": 0, "source": "", "max_len": 10, **shared, **more}
 
-    return OrderedDict(
-        user=one(USERS + 1),
-        profile=one(PROFILES + 2),
-        rate=one(RATES),
-        item=one(ITEMS + 1) | {"padding_idx": 0},
-        shelf=one(SHELVES + 2) | {"padding_idx": 0},
-        past_item=many(ITEMS + 1, past, "item"),
-        past_shelf=many(SHELVES + 2, past, "shelf"),
-        past_rating=many(LEVELS + 1, pooled),
-    )
+    out: OrderedDict[str, Any] = OrderedDict(user=one(USERS + 1), rate=one(RATES))
+    out.update({field: one(size) for field, size in users.items()})
+    known = {"item": ITEMS + 1} | dict(items)
+    out.update({field: one(size) | {"padding_idx": 0} for field, size in known.items()})
+    out.update({f"past_{field}": many(size, past, field) for field, size in known.items()})
+    out["past_rating"] = many(LEVELS + 1, pooled)
+    return out
 
 
-def _inputs(batch: Batch, profile: torch.Tensor, shelf: torch.Tensor, last: bool) -> dict[str, torch.Tensor]:
+def _inputs(batch: Batch, world: World, last: bool) -> dict[str, torch.Tensor]:
     """`last`: padding behind instead of in front, as packed sequences want it."""
     history, levels = batch.history, batch.levels
     if last:
         order = torch.argsort((levels == 0).int(), dim=1, stable=True)
         history, levels = history.gather(1, order), levels.gather(1, order)
-    return {
-        "user": batch.user,
-        "profile": profile[batch.user],
-        "rate": batch.rate,
-        "item": batch.item,
-        "shelf": shelf[batch.item],
-        "past_item": history,
-        "past_shelf": shelf[history] * (levels > 0),
-        "past_rating": levels,
-        "label": batch.label,
-    }
+    out = {"user": batch.user, "rate": batch.rate, "item": batch.item, "past_item": history, "past_rating": levels}
+    out |= {field: codes[batch.user, 0] for field, codes in world.users.fields.items()}
+    for field, codes in world.items.fields.items():
+        out |= {field: codes[batch.item, 0], f"past_{field}": codes[history, 0] * (levels > 0)}
+    return out | {"label": batch.label}
 
 
 def rates(sides: list[Any], what: str, size: int, seconds: float, rounds: int = 6) -> list[float]:
@@ -213,6 +227,7 @@ def main() -> int:
     parser.add_argument("--fuxictr", default="", help="a checkout of FuxiCTR")
     parser.add_argument("--batches", default="256,1024")
     parser.add_argument("--only", default=",".join(BACKBONES), help="names, with commas")
+    parser.add_argument("--fields", choices=("all", "one"), default="all")
     parser.add_argument("--seconds", type=float, default=3.0, help="CPU seconds of each measurement")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--strict", action="store_true", help="exit 1 when a wanted ratio is missed")
@@ -221,7 +236,7 @@ def main() -> int:
     torch.manual_seed(0)
     machine = {"gflops": round(gflops(), 1), "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
     print(f"matrix product {machine['gflops']} GFLOP/s, load {machine['load']} on {machine['cores']} cores", flush=True)
-    whole, found = one_field_each(), []
+    whole, found = (one_field_each() if args.fields == "one" else tables()), []
     for name in args.only.split(","):
         for size in (int(b) for b in args.batches.split(",")):
             row = measure(whole, name, size, args.fuxictr, args.seconds)
@@ -233,8 +248,10 @@ def main() -> int:
                 flush=True,
             )
     if args.out:
-        args.out.write_text(json.dumps({"machine": machine, "rates": found}, indent=1), encoding="utf-8")
-    ratios = {r["backbone"]: r["forward_backward"].get("ratio") for r in found if r["batch"] == 1024}
+        args.out.write_text(
+            json.dumps({"machine": machine, "fields": args.fields, "rates": found}, indent=1), encoding="utf-8"
+        )
+    ratios = {r["backbone"]: r["step"].get("ratio") for r in found if r["batch"] == 1024}
     missed = [n for n, least in WANTED.items() if ratios.get(n) is not None and ratios[n] < least]
     if missed:
         print(f"below the wanted ratio: {', '.join(missed)}")

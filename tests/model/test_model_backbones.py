@@ -242,7 +242,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     with torch.no_grad():
         for sign in (1, -2):
             for leaf, direction in zip(leaves, directions, strict=True):
-                leaf += sign * step * direction
+                leaf.add_(direction, alpha=sign * step)
             values.append(loss())
     torch.testing.assert_close((values[0] - values[1]) / (2 * step), slope, rtol=1e-5, atol=1e-6)
 

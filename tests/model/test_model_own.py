@@ -67,7 +67,7 @@ def test_code_in_a_models_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / name).touch()
     monkeypatch.syspath_prepend(tmp_path)
     module = "taken_backbone.net" if place.endswith("net.py") else "taken_backbone"
-    with pytest.raises(ConfigError, match="lies in the model's folder .*; code is not taken from there"):
+    with pytest.raises(ConfigError, match=r"lies in the model's folder .*; code is not taken from there"):
         load(f"{module}:Net")
     assert not (tmp_path / "ran").exists()
     assert "taken_backbone" not in sys.modules

@@ -7,6 +7,7 @@ beside a linear layer.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trawl.model.backbones.base import Encoded, Shape, mlp
 from trawl.model.backbones.fields import Fielded
@@ -43,9 +44,6 @@ class Interacting(nn.Module):
         """(B, F, width)."""
         count, fields, _ = fields_BFI.shape
         query, key, value, own = self.weights(fields_BFI).chunk(4, dim=2)
-        query, key, value = (
-            part.view(count, fields, self.heads, -1).transpose(1, 2).flatten(0, 1) for part in (query, key, value)
-        )
-        weights = torch.softmax(torch.bmm(query, key.transpose(1, 2)), dim=2)
-        seen = torch.bmm(weights, value).view(count, self.heads, fields, -1).transpose(1, 2).flatten(2)
-        return torch.relu(seen + own)
+        query, key, value = (part.view(count, fields, self.heads, -1).transpose(1, 2) for part in (query, key, value))
+        seen = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return torch.relu(seen.transpose(1, 2).flatten(2) + own)

@@ -4,8 +4,11 @@ The first order is a learned direction in each embedding instead of a second tab
 seen then reads row 0 here too.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from trawl.model.backbones.base import Encoded, Shape, mlp
 from trawl.model.backbones.fields import Fielded
@@ -29,5 +32,23 @@ class DeepFm(Fielded):
 
 def second_order(fields_BFK: Tensor) -> Tensor:
     """(B,) sum over pairs of fields of their inner product: (|sum|^2 - sum of |.|^2) / 2 (Rendle 2010, lemma 3.1)."""
-    total_BK = fields_BFK.sum(dim=1)
-    return (total_BK.square().sum(dim=1) - fields_BFK.square().sum(dim=(1, 2))) / 2
+    pairs: Tensor = _SecondOrder.apply(fields_BFK)  # type: ignore[no-untyped-call]
+    return pairs
+
+
+class _SecondOrder(torch.autograd.Function):
+    """The gradient of a field is the sum of the others: one pass over the fields instead of five."""
+
+    @staticmethod
+    def forward(ctx: Any, fields: Tensor) -> Tensor:
+        total = fields.sum(dim=1)
+        ctx.save_for_backward(fields, total)
+        pairs: Tensor = (total.square().sum(dim=1) - fields.square().sum(dim=(1, 2))) / 2
+        return pairs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        fields, total = ctx.saved_tensors
+        others: Tensor = total.unsqueeze(1) - fields
+        return others.mul_(gradient.view(-1, 1, 1))

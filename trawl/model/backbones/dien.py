@@ -66,7 +66,7 @@ class Dien(Backbone):
         """(T, B, H) states of the extractor."""
         inputs_TBG = gather(self.item(batch.items), history_TB)
         if self.rating is not None and batch.ratings is not None:
-            inputs_TBG += functional.embedding(levels_TB, self.rating(batch.ratings))
+            inputs_TBG += gather(self.rating(batch.ratings), levels_TB)
         return scan(inputs_TBG, self.extract, active)
 
     def _attention(self, batch: Encoded, interests_TBH: Tensor, there_TB: Tensor, order: Tensor) -> Tensor:

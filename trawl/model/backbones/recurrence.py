@@ -43,7 +43,10 @@ class _Scan(torch.autograd.Function):
             if not m:
                 continue
             before, made, found = states[t, :m], gates[t, :m], candidates[t, :m]
-            torch.mm(before, transposed, out=made)
+            if t and active[t - 1]:
+                torch.mm(before, transposed, out=made)
+            else:
+                made.zero_()
             both = made[:, : 2 * units].add_(inputs[t, :m, : 2 * units]).sigmoid_()
             update, reset = both[:, :units], both[:, units:]
             torch.addcmul(inputs[t, :m, 2 * units :], reset, made[:, 2 * units :], out=found).tanh_()
@@ -60,12 +63,13 @@ class _Scan(torch.autograd.Function):
         weight, gate, states, gates, candidates = ctx.saved_tensors
         steps, _, units = candidates.shape
         inputs = torch.empty_like(gates)  # gradient of x, and but for the candidate's third that of U h
-        inner = torch.empty_like(candidates)  # gradient of the candidate's U h
+        inner = torch.empty_like(candidates[0])  # gradient of the candidate's U h
+        matrix = torch.zeros_like(weight)
         factors = None if gate is None else torch.zeros_like(gate)
         state = torch.zeros_like(states[0])  # gradient of the state
         for t in range(steps - 1, -1, -1):
             m = ctx.active[t]
-            inputs[t, m:], inner[t, m:] = 0, 0
+            inputs[t, m:] = 0
             if not m:
                 continue
             own = state[:m].add_(wanted[t, :m])
@@ -81,12 +85,15 @@ class _Scan(torch.autograd.Function):
                 change *= factor
             _sigmoid_back(change, update, to_update)
             _sigmoid_back(to_candidate * product, reset, to_reset)
-            torch.mul(to_candidate, reset, out=inner[t, :m])
+            if not (t and ctx.active[t - 1]):
+                inputs[:t] = 0
+                break  # the first step of all: before it there was nothing
+            torch.mul(to_candidate, reset, out=inner[:m])
             own.addcmul_(own, through, value=-1)
-            own.addmm_(inputs[t, :m, : 2 * units], weight[: 2 * units]).addmm_(inner[t, :m], weight[2 * units :])
-        before = states[:-1].flatten(0, 1)
-        outer = inputs.flatten(0, 1)[:, : 2 * units]
-        matrix = torch.cat([outer.t() @ before, inner.flatten(0, 1).t() @ before])
+            gates_MG, past = inputs[t, :m, : 2 * units], ctx.active[t - 1]  # states of the other rows are zero
+            own.addmm_(gates_MG, weight[: 2 * units]).addmm_(inner[:m], weight[2 * units :])
+            matrix[: 2 * units].addmm_(gates_MG[:past].t(), before[:past])  # while they are in the cache
+            matrix[2 * units :].addmm_(inner[:past].t(), before[:past])
         return inputs, matrix, factors, None
 
 
