@@ -17,7 +17,9 @@ from trawl.inputs import Inputs
 from trawl.model.bundle import read
 from trawl.sections_model import BACKBONES
 from trawl.stage import run_stage
+from trawl.training.gather import Gather
 from trawl.training.loop import Progress, Training
+from trawl.training.pairing import Pairing
 from trawl.training.stage import MODEL, PREDICTIONS, material
 
 SMALL = ("model.recurrent=8", "model.cin=[6,4]", "model.head_width=6", "model.attention_layers=1")
@@ -66,13 +68,13 @@ def test_two_workers_draw_what_one_draws(tmp_path: Path) -> None:
     """Negatives are of the global batch's items, each worker taking those of its rows."""
     cfg = config("model.backbone=dien", "model.dien_auxiliary=1", *SMALL)
     store, marks = planted(tmp_path)
-    model, found = material(Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}), cfg)
-    training, picks = Training(model, found, cfg), np.arange(7, 72)
+    _, found = material(Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}), cfg)
+    picks = np.arange(7, 72)
     drawn = []
     for size in (1, 2):
         for rank in range(size):
-            training.group = SimpleNamespace(rank=rank, size=size)  # type: ignore[assignment]
-            drawn.append(training._others(picks, np.random.default_rng(3)))
+            pairing = Pairing({}, cfg.training, Gather(SimpleNamespace(rank=rank, size=size)), cfg.model.history)
+            drawn.append(pairing._others(found.train.item[picks], np.random.default_rng(3)))
     alone, *shares = drawn
     assert alone is not None
     assert alone.shape == (65, cfg.model.history)
@@ -92,7 +94,7 @@ def test_an_own_backbone_trains_predicts_and_loads(tmp_path: Path, monkeypatch: 
     marks["predictions"] = run_stage(PREDICTIONS, cfg, store, marks, Inline()).fingerprint
     assert Inputs(store, marks).table("predictions").num_rows
     folder = Path(store.path("model", marks["model"]))
-    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".parquet"}
     bundle = read(folder)
     assert bundle.cfg.model.backbone == "somebodys_net:WithLoss"
     assert bundle.cfg.model.backbone_arguments == {"hidden": [8]}
