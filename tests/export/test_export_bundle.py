@@ -1,7 +1,6 @@
 """The exported bundle scores raw rows as the pipeline did, in a fresh process and without the store."""
 
 import json
-import pickletools
 import shutil
 import subprocess
 import sys
@@ -146,8 +145,7 @@ def test_there_is_no_pickle_and_no_adapter_to_run(exported: Exported) -> None:
     for path in folder.iterdir():
         head = path.read_bytes()
         assert head.startswith((b"PAR1", b"{")) or path.name == WEIGHTS
-        with pytest.raises(Exception):  # noqa: B017 - anything but a program for the unpickler
-            list(pickletools.genops(head))
+        assert not head.startswith((b"\x80", b"PK"))  # a pickle's protocol, or torch's archive of one
     assert load(folder).served.items.vectors is None
     tensors = [name for name in load_tensors((folder / WEIGHTS).read_bytes()) if ".adapter." in name]
     assert tensors == ["weights.item.adapter.default", "weights.user.adapter.default"]
