@@ -14,7 +14,7 @@ from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 
-ITEMS, USERS = STAGES
+ITEMS, USERS = STAGES[:2]
 LONG = "storm over a quiet harbour town where nine ships wait"
 ANSWERS = [
     ("ok", "Zbigniew keeps a harbour"),
