@@ -39,6 +39,7 @@ class Filling(Inline):
     """Counts trainings and is interrupted before one of them."""
 
     def __init__(self, stop_before: int = -1) -> None:
+        super().__init__()
         self.filled = 0
         self.stop_before = stop_before
 

@@ -64,6 +64,7 @@ class CrashAfter(Inline):
     """Ends like a machine that goes down after some tasks."""
 
     def __init__(self, tasks: int) -> None:
+        super().__init__()
         self.left = tasks
 
     def run(self, job: Job, tasks: list[Task]) -> Iterator[dict[str, Any]]:

@@ -58,6 +58,7 @@ class Watched(Inline):
     """Counts tasks, and goes down before one of them when asked to."""
 
     def __init__(self, crash_before: int = -1) -> None:
+        super().__init__()
         self.crash_before = crash_before
         self.ran: list[tuple[int | None, str]] = []
 

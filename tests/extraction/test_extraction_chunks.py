@@ -219,6 +219,7 @@ class Phases(Inline):
     """Which phases had work, and how many tasks; goes down before the n-th task when told to."""
 
     def __init__(self, crash_before: int = -1) -> None:
+        super().__init__()
         self.ran: list[int | None] = []
         self.crash_before = crash_before
 
