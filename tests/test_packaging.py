@@ -82,12 +82,17 @@ def test_no_lock_file_and_none_can_be_added() -> None:
     assert "uv.lock" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+def _shipped(folder: Path) -> list[Path]:
+    """Its files, without what Python and numba keep of what they compiled."""
+    return [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+
+
 def test_package_data_covers_every_file_that_is_not_python() -> None:
     declared = _project()["tool"]["setuptools"]["package-data"]
     assert (ROOT / "jobs" / "recipes" / "demo.toml").is_file()
     for package in ("trawl", "jobs", "tune"):
         folder = ROOT / package
-        files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+        files = [p.relative_to(folder) for p in _shipped(folder) if p.suffix != ".py"]
         assert files
         matched = {found.relative_to(folder) for pattern in declared[package] for found in folder.glob(pattern)}
         assert [str(f) for f in files if f not in matched] == []

@@ -24,7 +24,7 @@ def test_the_clone_is_a_small_working_directory(tmp_path: Path) -> None:
 
     package = tmp_path / "package.zip"
     create_package(str(job_cluster.ROOT), package, excludes=[], include_gitignore=True)
-    assert 100_000 < package.stat().st_size < 1.5 * job_cluster.LIMIT, "the code alone; Ray packs it uncompressed"
+    assert 100_000 < package.stat().st_size < 2.5 * job_cluster.LIMIT, "the code alone; Ray packs it uncompressed"
 
 
 def test_a_room_by_hand_and_then_the_pipeline_by_trawl_submit(head: str, tmp_path: Path) -> None:

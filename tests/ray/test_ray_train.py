@@ -38,6 +38,10 @@ def assert_close(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> No
     for one, other in zip(ours, theirs, strict=True):
         assert one.pop("validation") == pytest.approx(other.pop("validation"), abs=1e-8)
         assert one.pop("gates", None) == other.pop("gates", None)  # rounded to four digits
+        norms = [epoch.pop("norms", {}) for epoch in (one, other)]
+        assert norms[0].keys() == norms[1].keys()
+        for part, values in norms[0].items():
+            assert values == pytest.approx(norms[1][part], abs=1e-8)
         assert one == pytest.approx(other, abs=1e-8)
 
 

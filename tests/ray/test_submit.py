@@ -91,7 +91,7 @@ def test_the_code_alone_travels(tmp_path: Path) -> None:
         there = {
             p.relative_to(job_cluster.ROOT)
             for p in (job_cluster.ROOT / package).rglob("*")
-            if p.is_file() and p.suffix != ".pyc" and not p.name.startswith(".")
+            if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith(".")
         }
         assert sent == there
 

@@ -37,12 +37,14 @@ def test_the_recipe_gives_the_formula():
 
 
 def test_a_key_counts_only_where_it_changes_the_result():
-    plain = set(keys(Config()))
+    plain = set(keys("user", Config()))
     assert not plain & {"swing.node_weight", "swing.node_a", "swing.node_b", "swing.inverted"}
-    assert set(keys(Config().override("swing.node_weight=sqrt"))) - plain == {"swing.node_weight"}
+    assert set(keys("user", Config().override("swing.node_weight=sqrt"))) - plain == {"swing.node_weight"}
     power = {"swing.node_weight", "swing.node_a", "swing.node_b"}
-    assert set(keys(Config().override("swing.node_weight=power"))) - plain == power
-    assert set(keys(Config().override("swing.normalize=none", "swing.inverted=true"))) - plain == {"swing.inverted"}
+    assert set(keys("user", Config().override("swing.node_weight=power"))) - plain == power
+    assert set(keys("user", Config().override("swing.normalize=none", "swing.inverted=true"))) - plain == {
+        "swing.inverted"
+    }
 
 
 def test_threads_are_at_least_one():
