@@ -4,11 +4,12 @@ The anchors are gone through in tiles, so that their heads stay in the second-le
 read once, up to the end of the tile before the next list is. A head is the number of an anchor's feature and, where
 there are several, a link to those seen before; features come in falling order, so that a chain is read in rising order.
 Candidates with a single feature (most of them, in a sparse graph) add nothing to the target's pair counts; nothing is
-written for them but which feature it is.
+written for them but which feature it is. Those with two are kept apart as well: loops of a length that the processor
+can't guess cost more than what is done in them.
 
 Indexes are unsigned where the loops are hot: numba tests signed ones for being negative.
 
-Memory of one call: 12 bytes (20 with edge weights) for each walked entry, at most, and 36 for each candidate.
+Memory of one call: 12 bytes (20 with edge weights) for each walked entry, at most, and 48 for each candidate.
 """
 
 from typing import Any, NamedTuple
@@ -41,10 +42,13 @@ class Held(NamedTuple):
 class Desk(NamedTuple):
     """Working memory of a target."""
 
-    candidates: Array  # with several features; with edge weights all are here, and the target itself is
+    candidates: Array  # with several features; with edge weights all are here
     single: Array  # candidate << 32 | the number of its only feature
+    double: Array  # candidates with two features
+    pairs: Array  # their larger number << 32 | their smaller one
     heads: Array  # of a tile, 0 between the tiles
     touched: Array
+    chains: Array  # of a tile: heads of the candidates with several
     links: Array  # of a tile: heads as they were
     link_values: Array  # of a tile, with edge weights
     cursor: Array  # by feature of the target, as the following are
@@ -57,19 +61,19 @@ class Desk(NamedTuple):
 
 HELD = record(Held, t.int64[::1], t.int32[::1], t.float32[::1], t.int64[::1], t.float64[::1])
 DESK = record(
-    Desk, t.int32[::1], t.uint64[::1], t.uint64[::1], t.int32[::1], t.uint64[::1], t.float32[::1], t.int64[::1],
-    t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1], t.int32[::1],
+    Desk, t.int32[::1], t.uint64[::1], t.int32[::1], t.uint64[::1], t.uint64[::1], t.int32[::1], t.uint64[::1],
+    t.uint64[::1], t.float32[::1], t.int64[::1], t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1], t.int32[::1],
 )  # fmt: skip
 
 
 @kernel(HELD(t.int64, t.int64, t.boolean))
 def room_for(candidates: int, entries: int, weighted: bool) -> Held:
     return Held(
-        np.zeros(candidates + 1, np.int64),
-        np.empty(entries, np.int32),
+        np.zeros(candidates + 2, np.int64),  # and one that is made up, see `put_pair`
+        np.empty(entries + 2, np.int32),
         np.empty(entries if weighted else 0, np.float32),
-        np.empty(candidates, np.int64),
-        np.empty(candidates, np.float64),
+        np.empty(candidates + 1, np.int64),
+        np.empty(candidates + 1, np.float64),
     )
 
 
@@ -78,10 +82,13 @@ def desk_for(size: tuple[int, int, int, int], weighted: bool) -> Desk:
     """size: the most features, candidates and walked entries that a target has, and the table's counts at once."""
     width, most, entries, cells = size
     return Desk(
-        np.empty(most, np.int32),
-        np.empty(most, np.uint64),
+        np.empty(most + 1, np.int32),
+        np.empty(most + 1, np.uint64),
+        np.empty(most + 1, np.int32),
+        np.empty(most + 1, np.uint64),
         np.zeros(TILE, np.uint64),
         np.empty(TILE + 1, np.int32),
+        np.empty(TILE + 1, np.uint64),
         np.empty(entries + 2, np.uint64),
         np.empty(entries + 2 if weighted else 0, np.float32),
         np.empty(width, np.int64),
@@ -156,29 +163,64 @@ def begin(features: Array, graph: Graph, desk: Desk) -> Any:
     return last
 
 
-@kernel(t.UniTuple(t.int64, 2)(t.int64, array(t.int32), GRAPH, DESK, HELD))
-def gather(target: int, features: Array, graph: Graph, desk: Desk, room: Held) -> Any:
-    """Fills desk.candidates, single and common, room.starts, held and values.
+@kernel(t.void(t.int64, DESK))
+def leave_out(at: int, desk: Desk) -> None:
+    """The target, which stands at `at` of this tile: no candidate, and counted before in desk.common."""
+    head = desk.heads[at]
+    desk.heads[at] = _NONE
+    while head != _NONE:
+        desk.common[(head & LOW) - _ONE] -= 1
+        place = head >> HALF
+        head = desk.links[place] if place != _NONE else _NONE
 
-    Returns how many candidates have several features, and how many one.
+
+@kernel(t.UniTuple(t.uint64, 3)(t.int64, t.int64, t.boolean, t.UniTuple(t.uint64, 2), DESK))
+def part(low: int, count: int, doubles: bool, sizes: tuple[Any, Any], desk: Desk) -> Any:
+    """Candidates of a tile by how many features they have; those with more are left in desk.touched and chains.
+
+    sizes: how many have one, and two, so far. Returns the same now, and how many are left. No branches.
+    """
+    heads, touched, chains, links = desk.heads, desk.touched, desk.chains, desk.links
+    (alone, two), base, several, left, apart = sizes, np.uint64(low), _NONE, _NONE, np.uint64(doubles)
+    for c in range(np.uint64(count)):
+        v = np.uint64(touched[c])
+        head = heads[v]
+        heads[v] = _NONE
+        desk.single[alone] = ((base + v) << HALF) | ((head - _ONE) & LOW)
+        touched[several], chains[several] = v, head
+        alone += np.uint64((head != _NONE) & (head <= LOW))
+        several += np.uint64(head > LOW)
+    for c in range(several):
+        head, v = chains[c], np.uint64(touched[c])
+        rest = links[head >> HALF]
+        is_two = np.uint64((rest != _NONE) & (rest <= LOW)) & apart
+        desk.double[two], desk.pairs[two] = base + v, ((rest - _ONE) << HALF) | ((head & LOW) - _ONE)
+        touched[left], chains[left] = v, head
+        two += is_two
+        left += _ONE - is_two
+    return alone, two, left
+
+
+@kernel(t.UniTuple(t.int64, 3)(t.int64, t.boolean, array(t.int32), GRAPH, DESK, HELD))
+def gather(target: int, doubles: bool, features: Array, graph: Graph, desk: Desk, room: Held) -> Any:
+    """Fills desk.candidates, single, double, pairs and common, room.starts, held and values.
+
+    Returns how many candidates have several features, one, and, with `doubles`, two (else these count as several).
     """
     weighted = len(graph.list_values) > 0
-    heads, links, held, found, alone, filled, low = desk.heads, desk.links, room.held, _NONE, _NONE, _NONE, np.int64(0)
+    links, held, found, alone, two, filled, low = desk.links, room.held, _NONE, _NONE, _NONE, _NONE, np.int64(0)
     last = begin(features, graph, desk)
     while low <= last:
         if weighted:
             count = sweep_weighted(low, features, graph, desk)
         else:
             count = sweep(low, features, graph, desk)
-        for c in range(count):
-            v = np.uint64(desk.touched[np.uint64(c)])
-            head, anchor = heads[v], np.uint64(low) + v
-            heads[v] = _NONE
-            if head <= LOW and anchor != np.uint64(target):
-                desk.single[alone] = (anchor << HALF) | (head - _ONE)
-                alone += _ONE
-                continue
-            desk.candidates[found], room.starts[found] = anchor, filled
+        if low <= target < low + TILE:
+            leave_out(target - low, desk)
+        alone, two, left = part(low, count, doubles and not weighted, (alone, two), desk)
+        for c in range(left):
+            head = desk.chains[c]
+            desk.candidates[found], room.starts[found] = low + desk.touched[c], filled
             found += _ONE
             while head != _NONE:
                 place, number = head >> HALF, (head & LOW) - _ONE
@@ -186,9 +228,15 @@ def gather(target: int, features: Array, graph: Graph, desk: Desk, room: Held) -
                 if weighted:
                     room.values[filled] = desk.link_values[place]
                 filled += _ONE
-                if anchor == np.uint64(target):
-                    desk.common[number] -= 1
                 head = links[place] if place != _NONE else _NONE
         low += TILE
     room.starts[found] = filled
-    return np.int64(found), np.int64(alone)
+    return np.int64(found), np.int64(alone), np.int64(two)
+
+
+@kernel(t.void(t.int64, t.int64, DESK, HELD))
+def put_pair(number: int, at: int, desk: Desk, room: Held) -> None:
+    """A candidate of desk.double as candidate `at` of `room`, behind all others."""
+    first, pair = room.starts[at], desk.pairs[np.uint64(number)]
+    room.held[first], room.held[first + 1] = pair & LOW, pair >> HALF
+    room.starts[at + 1], room.done[at], room.totals[at] = first + 2, first, 0.0

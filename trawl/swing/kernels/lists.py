@@ -10,7 +10,7 @@ import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import Array, array, kernel
-from trawl.swing.kernels.gathering import DESK, HALF, HELD, LOW, Desk, Held, desk_for, gather, room_for
+from trawl.swing.kernels.gathering import DESK, HALF, HELD, LOW, Desk, Held, desk_for, gather, put_pair, room_for
 from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
@@ -29,18 +29,22 @@ def block_end(start: int, d: int, cells: int) -> int:
     return stop
 
 
-@kernel(t.void(t.int64, RANGE, t.int64, DESK, HELD))
-def count_pairs(target: int, block: tuple[Any, Any], found: int, desk: Desk, room: Held) -> None:
-    """The block's rows of the target's pair counts; the target itself is counted once everywhere."""
+@kernel(t.void(RANGE, RANGE, DESK, HELD))
+def count_pairs(block: tuple[Any, Any], sizes: tuple[int, int], desk: Desk, room: Held) -> None:
+    """The block's rows of the target's pair counts; the target itself is counted once everywhere.
+
+    sizes: how many candidates have several features, and two; these only where all rows are one block.
+    """
     begin, end = block
-    counts, held = desk.counts, room.held
+    counts, held, (found, two) = desk.counts, room.held, sizes
     offset = begin * (begin + 1) // 2
     counts[: end * (end + 1) // 2 - offset] = 1
     for row in range(begin, end):
         counts[row * (row + 1) // 2 + row - offset] = desk.common[row]
+    for c in range(np.uint64(two)):
+        i = desk.pairs[c] >> HALF
+        counts[((i * (i + _ONE)) >> _ONE) + (desk.pairs[c] & LOW)] += 1
     for c in range(found):
-        if desk.candidates[c] == target:
-            continue
         first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
         while at < stop and held[at] < end:
             i = np.uint64(held[at])
@@ -86,15 +90,15 @@ def pass_by(stop: int, d: int, found: int, room: Held) -> None:
             room.done[c] += 1
 
 
-@kernel(t.void(t.int64, t.int64, t.int64, SUMS, DESK, HELD, HELD, t.boolean))
+@kernel(t.void(t.int64, t.int64, SUMS, DESK, HELD, HELD, t.boolean))
 def in_blocks(
-    target: int, found: int, d: int, sums: Sums, desk: Desk, room: Held, itself: Held, only_self: bool
+    found: int, d: int, sums: Sums, desk: Desk, room: Held, itself: Held, only_self: bool
 ) -> None:
     """room.totals of the candidates with several features, or that of the target, the only one of `itself`."""
     start = 0
     while start < d:
         stop = block_end(start, d, len(desk.counts))
-        count_pairs(target, (start, stop), found, desk, room)
+        count_pairs((start, stop), (found, 0), desk, room)
         if only_self:
             add_scores((start, stop), (0, 1), sums, desk, itself)
             pass_by(stop, d, found, room)
@@ -120,25 +124,27 @@ def prepare(target: int, found: int, graph: Graph, sums: Sums, desk: Desk, room:
     room.done[:found], room.totals[:found] = room.starts[:found], 0.0
 
 
-@kernel(t.float64(t.int64, t.int64, t.int64, t.int64, SUMS, DESK, HELD, BEST))
+@kernel(t.float64(t.int64, t.int64, RANGE, t.int64, SUMS, DESK, HELD, BEST))
 def choose_several(
-    target: int, slot: int, found: int, d: int, sums: Sums, desk: Desk, room: Held, best: Best
+    target: int, slot: int, sizes: tuple[int, int], d: int, sums: Sums, desk: Desk, room: Held, best: Best
 ) -> float:
-    """The best of the candidates with several features; returns what the next must reach.
+    """The best of the candidates with several features, and with two; returns what the next must reach.
 
     d: with the whole table at hand, how many features the target has; totals are made of the candidates that may be
     among the best. 0: all totals are there.
     """
-    scale, need, pair, alone = sums.scale, 0.0, np.inf, 0.0
+    scale, need, pair, alone, (found, two) = sums.scale, 0.0, np.inf, 0.0, sizes
     if d > 0 and not sums.inverted and len(room.values) == 0:
         pair, alone = desk.node[:d].max() ** 2 * sums.weight[1], desk.diagonals[:d].max()  # the fewest in common
-    for c in range(found):
-        v, several = desk.candidates[c], room.starts[c + 1] - room.starts[c]
-        if v == target:
-            continue
+    for number in range(found + two):
+        c = min(number, found)
+        v = desk.candidates[c] if number < found else desk.double[number - found]
+        several = room.starts[c + 1] - room.starts[c] if number < found else 2
         if d > 0:
             if several * ((several - 1) * pair + alone) * scale[target] * scale[v] * SLACK < need:
                 continue
+            if number >= found:
+                put_pair(number - found, found, desk, room)
             add_scores((0, d), (c, c + 1), sums, desk, room)
         value = room.totals[c]
         value = rounded((1.0 / value if sums.inverted and value > 0 else value) * scale[target] * scale[v])
@@ -184,17 +190,18 @@ def search(graph: Graph, sums: Sums, size: tuple[int, int, int, int], best: Best
         u, slot = best.targets[m], best.slots[m]
         features = graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]]
         d = len(features)
-        found, alone = gather(u, features, graph, desk, room)
+        whole = block_end(0, d, cells) >= d
+        found, alone, two = gather(u, whole, features, graph, desk, room)
         prepare(u, found, graph, sums, desk, room, itself)
+        if whole:
+            count_pairs((0, d), (found, two), desk, room)
+            if only_self:
+                add_scores((0, d), (0, 1), sums, desk, itself)
+        else:
+            in_blocks(found, d, sums, desk, room, itself, only_self)
         if only_self:
-            in_blocks(u, found, d, sums, desk, room, itself, True)
             own = itself.totals[0]
             best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             continue
-        whole = block_end(0, d, cells) == d
-        if whole:
-            count_pairs(u, (0, d), found, desk, room)
-        else:
-            in_blocks(u, found, d, sums, desk, room, itself, False)
-        need = choose_several(u, slot, found, d if whole else 0, sums, desk, room, best)
+        need = choose_several(u, slot, (found, two), d if whole else 0, sums, desk, room, best)
         choose_single(u, slot, alone, d, need, ceiling, sums, desk, best)

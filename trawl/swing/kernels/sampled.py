@@ -16,7 +16,7 @@ from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import Array, array, kernel, record
 from trawl.swing.kernels.keeping import keep, rounded
-from trawl.swing.kernels.gathering import DESK, HELD, Desk, Held, desk_for, gather, room_for
+from trawl.swing.kernels.gathering import DESK, HELD, Desk, Held, desk_for, gather, put_pair, room_for
 from trawl.swing.kernels.lists import RANGE, SLACK, block_end, choose_single, count_pairs, pass_by
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
@@ -102,17 +102,17 @@ def add(block: tuple[int, int], some: tuple[int, int], table: Array, room: Held)
         room.totals[c], room.done[c] = out, at
 
 
-@kernel(t.void(t.int64, t.int64, t.UniTuple(t.int64, 2), SUMS, WHOLE, DESK, HELD, HELD, t.float64[:, ::1], t.float64[::1]))
+@kernel(t.void(t.int64, RANGE, SUMS, WHOLE, DESK, HELD, HELD, t.float64[:, ::1], t.float64[::1]))
 def in_blocks(  # noqa: PLR0913, PLR0917 - the records of a target
-    target: int, d: int, sizes: tuple[int, int], sums: Sums, whole: Whole, desk: Desk, room: Held, into: Held,
-    known: Array, table: Array,
+    d: int, sizes: tuple[int, int], sums: Sums, whole: Whole, desk: Desk, room: Held, into: Held, known: Array,
+    table: Array,
 ) -> None:  # fmt: skip
     """into.totals by a table that is made in blocks. sizes: candidates of `room`, leaders of `into`; 0: it is `room`."""
     found, leaders = sizes
     room.done[:found], start = room.starts[:found], 0
     while start < d:
         stop = block_end(start, d, len(desk.counts))
-        count_pairs(target, (start, stop), found, desk, room)
+        count_pairs((start, stop), (found, 0), desk, room)
         weigh((start, stop), sums, whole, desk, known, table)
         add((start, stop), (0, leaders or found), table, into)
         if leaders:
@@ -152,27 +152,33 @@ def overlap(features: Array, place: Array, row: Array, values: Array, at: int, h
     return at
 
 
-@kernel(t.float64(t.int64, t.int64, t.int64, array(t.int32), SUMS, t.float64[::1], t.float64, HELD, BEST))
+@kernel(t.float64(t.int64, t.int64, RANGE, array(t.int32), SUMS, t.float64[::1], t.float64, DESK, HELD, BEST))
 def rank(  # noqa: PLR0913, PLR0917 - the records of a target
-    target: int, slot: int, count: int, candidates: Array, sums: Sums, table: Array, most: float, room: Held, best: Best
+    target: int, slot: int, sizes: tuple[int, int], candidates: Array, sums: Sums, table: Array, most: float,
+    desk: Desk, room: Held, best: Best,
 ) -> float:  # fmt: skip
-    """The best of `count` candidates but the target, as many as there is room for; what the next must reach.
+    """The best of some candidates, as many as there is room for; returns what the next must reach.
 
-    most: the largest cell of a table that is whole; totals are made of the candidates that may be among the best. 0: all
-    totals are there.
+    sizes: how many are in `room`, and how many with two features are not. most: the largest cell of a table that is
+    whole; totals are made of the candidates that may be among the best. 0: all totals are there.
     """
-    best.sizes[slot], need, scale = 0, 0.0, sums.scale
-    for c in range(count):
-        v, several = candidates[c], room.starts[c + 1] - room.starts[c]
-        if v == target:
-            continue
+    (found, two), need, scale = sizes, 0.0, sums.scale
+    best.sizes[slot] = 0
+    for number in range(found + two):
+        c = min(number, found)
+        v = candidates[c] if number < found else desk.double[number - found]
+        several = room.starts[c + 1] - room.starts[c] if number < found else 2
         if most > 0:
             if several * (several + 1) * (0.5 * most) * scale[target] * scale[v] * SLACK < need:
                 continue
+            if number >= found:
+                put_pair(number - found, found, desk, room)
             add((0, _ALL), (c, c + 1), table, room)
+        elif number >= found:
+            continue
         value = room.totals[c]
         value = rounded((1.0 / value if sums.inverted and value > 0 else value) * scale[target] * scale[v])
-        if value >= need and value > 0:
+        if value >= need and value > 0 and v != target:
             need = keep(slot, value, v, several, best)
     return need
 
@@ -236,11 +242,11 @@ def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, in
         u, slot, chosen = best.targets[m], best.slots[m], -1
         features = graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]]
         d = len(features)
-        found, alone = gather(u, features, graph, desk, room)
+        one_block = block_end(0, d, cells) >= d
+        found, alone, two = gather(u, one_block, features, graph, desk, room)
         prepare(u, found, features, graph, sums, whole, desk, room, known, place)
-        one_block = block_end(0, d, cells) == d
         if one_block:
-            count_pairs(u, (0, d), found, desk, room)
+            count_pairs((0, d), (found, two), desk, room)
             weigh((0, d), sums, whole, desk, known, table)
         if given > 0:
             first.partners[0, :given] = whole.given[m]
@@ -250,12 +256,12 @@ def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, in
             at = 0 if whole.leaders > 0 else slot
             bound = 0.0
             if not one_block:
-                in_blocks(u, d, (found, 0), sums, whole, desk, room, room, known, table)
+                in_blocks(d, (found, 0), sums, whole, desk, room, room, known, table)
             elif weighted or sums.inverted:
                 bound = np.inf
             else:
                 bound = largest(table[: d * (d + 1) // 2])
-            need = rank(u, at, found, desk.candidates, sums, table, bound, room, into_best)
+            need = rank(u, at, (found, two), desk.candidates, sums, table, bound, desk, room, into_best)
             choose_single(u, at, alone, d, need, ceiling, sums, desk, into_best)
             chosen = first.sizes[0] if whole.leaders > 0 else -1
         if only_self or chosen >= 0:
@@ -264,11 +270,11 @@ def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, in
             if one_block:
                 add((0, d), (0, count), table, into)
             elif count > 0:
-                in_blocks(u, d, (found, count), sums, whole, desk, room, into, known, table)
+                in_blocks(d, (found, count), sums, whole, desk, room, into, known, table)
             if only_self:
                 own = into.totals[0]
                 best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             else:
-                rank(u, slot, count, first.partners[0], sums, table, 0.0, into, best)
+                rank(u, slot, (count, 0), first.partners[0], sums, table, 0.0, desk, into, best)
         for i in range(d):
             place[features[i]] = 0
