@@ -20,7 +20,7 @@ from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 from trawl.swing.kernels.compiling import Array, array, kernel, record
 from trawl.swing.kernels.records import GRAPH, Graph
 
-TILE = 1 << 14
+_TILES = (1 << 14, 1 << 16)  # anchors of a tile, at least and at most
 HALF = np.uint64(32)  # bits of a head: below, feature + 1; above, the place of the link to the next
 LOW = np.uint64((1 << 32) - 1)
 _ONE, _NONE = np.uint64(1), np.uint64(0)
@@ -77,18 +77,24 @@ def room_for(candidates: int, entries: int, weighted: bool) -> Held:
     )
 
 
-@kernel(DESK(t.UniTuple(t.int64, 4), t.boolean))
-def desk_for(size: tuple[int, int, int, int], weighted: bool) -> Desk:
-    """size: the most features, candidates and walked entries that a target has, and the table's counts at once."""
-    width, most, entries, cells = size
+@kernel(t.int64(t.int64))
+def tile_for(n: int) -> int:
+    """Anchors of a tile: a sixteenth of all, so that of a list more than a few entries are read in a row."""
+    return int(min(max(n >> 4, _TILES[0]), _TILES[1]))
+
+
+@kernel(DESK(t.UniTuple(t.int64, 4), t.boolean, t.int64))
+def desk_for(size: tuple[int, int, int, int], weighted: bool, n: int) -> Desk:
+    """For n anchors. size: the most features, candidates and walked entries of a target, the table's counts at once."""
+    (width, most, entries, cells), tile = size, tile_for(n)
     return Desk(
         np.empty(most + 1, np.int32),
         np.empty(most + 1, np.uint64),
         np.empty(most + 1, np.int32),
         np.empty(most + 1, np.uint64),
-        np.zeros(TILE, np.uint64),
-        np.empty(TILE + 1, np.int32),
-        np.empty(TILE + 1, np.uint64),
+        np.zeros(tile, np.uint64),
+        np.empty(tile + 1, np.int32),
+        np.empty(tile + 1, np.uint64),
         np.empty(entries + 2, np.uint64),
         np.empty(entries + 2 if weighted else 0, np.float32),
         np.empty(width, np.int64),
@@ -103,7 +109,7 @@ def desk_for(size: tuple[int, int, int, int], weighted: bool) -> Desk:
 @kernel(t.int64(t.int64, array(t.int32), GRAPH, DESK))
 def sweep(low: Any, features: Array, graph: Graph, desk: Desk) -> Any:
     """Sets the heads of the tile's anchors that the features' lists name; how many were touched."""
-    high, count, place = low + TILE, _NONE, _ONE
+    high, count, place = low + len(desk.heads), _NONE, _ONE
     lists, heads, touched, links = graph.lists, desk.heads, desk.touched, desk.links
     for back in range(len(features)):
         i = np.uint64(len(features) - 1 - back)
@@ -130,7 +136,7 @@ def sweep(low: Any, features: Array, graph: Graph, desk: Desk) -> Any:
 @kernel(t.int64(t.int64, array(t.int32), GRAPH, DESK))
 def sweep_weighted(low: Any, features: Array, graph: Graph, desk: Desk) -> Any:
     """The same with edge weights: each entry has a link, so that its weight has a place."""
-    high, count, place = low + TILE, _NONE, _ONE
+    high, count, place = low + len(desk.heads), _NONE, _ONE
     heads, touched = desk.heads, desk.touched
     for back in range(len(features)):
         i = np.uint64(len(features) - 1 - back)
@@ -209,13 +215,13 @@ def gather(target: int, doubles: bool, features: Array, graph: Graph, desk: Desk
     """
     weighted = len(graph.list_values) > 0
     links, held, found, alone, two, filled, low = desk.links, room.held, _NONE, _NONE, _NONE, _NONE, np.int64(0)
-    last = begin(features, graph, desk)
+    last, tile = begin(features, graph, desk), len(desk.heads)
     while low <= last:
         if weighted:
             count = sweep_weighted(low, features, graph, desk)
         else:
             count = sweep(low, features, graph, desk)
-        if low <= target < low + TILE:
+        if low <= target < low + tile:
             leave_out(target - low, desk)
         alone, two, left = part(low, count, doubles and not weighted, (alone, two), desk)
         for c in range(left):
@@ -229,7 +235,7 @@ def gather(target: int, doubles: bool, features: Array, graph: Graph, desk: Desk
                     room.values[filled] = desk.link_values[place]
                 filled += _ONE
                 head = links[place] if place != _NONE else _NONE
-        low += TILE
+        low += tile
     room.starts[found] = filled
     return np.int64(found), np.int64(alone), np.int64(two)
 

@@ -185,7 +185,8 @@ def search(graph: Graph, sums: Sums, size: tuple[int, int, int, int], best: Best
     weighted, only_self, ceiling = len(graph.list_values) > 0, best.scores.shape[1] == 0, 0.0
     if not only_self:
         ceiling = sums.scale.max()
-    room, itself, desk = room_for(most, entries, weighted), room_for(1, width, weighted), desk_for(size, weighted)
+    room, itself = room_for(most, entries, weighted), room_for(1, width, weighted)
+    desk = desk_for(size, weighted, len(graph.rows_ptr) - 1)
     for m in range(len(best.targets)):
         u, slot = best.targets[m], best.slots[m]
         features = graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]]

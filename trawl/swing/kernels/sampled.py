@@ -235,7 +235,7 @@ def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, in
     few, ceiling = max(1, whole.leaders, given), 0.0
     if not only_self:
         ceiling = sums.scale.max()
-    room, desk = room_for(most, entries, weighted), desk_for(size, weighted)
+    room, desk = room_for(most, entries, weighted), desk_for(size, weighted, len(graph.rows_ptr) - 1)
     into, first = room_for(few, few * width, weighted), leaders_for(few, best.targets)
     known, table, place = np.empty((2, width)), np.empty(cells), np.zeros(len(sums.nodes), np.int32)
     for m in range(len(best.targets)):
