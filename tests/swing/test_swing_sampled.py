@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from trawl.swing import sampled
 from trawl.swing.cap_plan import planned, settings_of
 from trawl.swing.degrees import Degrees
 from trawl.swing.formula import Formula
@@ -69,9 +68,8 @@ def by_hand(graph, formula, target, scale):
     ids=str,
 )
 @pytest.mark.parametrize("features", ["exact", 6])
-def test_scores_are_those_of_the_definition(monkeypatch, formula, limit_bytes, features):
-    monkeypatch.setattr(sampled, "LEADERS", USERS)
-    graph = capped(draw(1), users_per_item=12, target_features=features)
+def test_scores_are_those_of_the_definition(formula, limit_bytes, features):
+    graph = capped(draw(1), users_per_item=12, target_features=features, leaders=USERS)
     swing = Swing(graph, formula, limit_bytes=limit_bytes)
     assert isinstance(swing.scorer, Sampled)
     own = swing.self_scores(range(USERS))
@@ -99,6 +97,23 @@ def test_leaders_and_their_rows_later_are_the_same_answer():
     leaders = swing.leaders(targets, TOP, own)
     found = swing.topk_of(targets, leaders, TOP, own)
     assert all(np.array_equal(getattr(found, name), getattr(expected, name)) for name in vars(expected))
+
+
+@pytest.mark.parametrize("limit_bytes", [512 << 20, 1], ids=["one table", "in blocks"])
+def test_without_leaders_the_lists_alone_rank(limit_bytes):
+    graph, formula = capped(draw(1), users_per_item=12, leaders=0), Formula(normalize="none")
+    assert graph.leaders == 0
+    found = Swing(graph, formula, limit_bytes=limit_bytes).topk(range(USERS), TOP)
+    for target in range(USERS):
+        _, lists, weights = table(graph, formula, target)
+        scores = {}
+        for v in set().union(*lists) - {target}:
+            listed = [a for a, some in enumerate(lists) if v in some]
+            scores[v] = weights[np.ix_(listed, listed)].sum(), len(listed)
+        mine = found.anchor == target
+        best = sorted((score for score, _ in scores.values()), reverse=True)[:TOP]
+        assert found.score[mine] == pytest.approx(best)
+        assert [scores[v][1] for v in found.partner[mine].tolist()] == found.shared[mine].tolist()
 
 
 def test_whole_lists_give_the_answer_of_the_other_ways():

@@ -31,6 +31,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from trawl.swing.degrees import Degrees
+from trawl.swing.graph import LEADERS
 
 Rule = int | str  # a number, auto or exact
 AUTO, EXACT = "auto", "exact"
@@ -51,6 +52,8 @@ class Settings(Protocol):
     def cap_seed(self) -> int: ...
     @property
     def exact_steps(self) -> float: ...
+    @property
+    def leaders(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Caps:
     lists: int = 0
     rows: int = 0
     seed: int = 0
+    leaders: int = LEADERS  # see `graph.Bipartite`
 
     @property
     def any(self) -> bool:
@@ -116,7 +120,7 @@ def planned(side: Literal["user", "item"], settings: Settings, degrees: Degrees,
     chosen = next(fitting, tries[-1])
     return CapPlan(
         side=side,
-        caps=Caps(rows=chosen[0], lists=chosen[1], seed=settings.cap_seed),
+        caps=Caps(rows=chosen[0], lists=chosen[1], seed=settings.cap_seed, leaders=settings.leaders),
         exact_steps=steps(degrees, lengths, 0, 0),
         steps=steps(degrees, lengths, *chosen),
         bound=bound,

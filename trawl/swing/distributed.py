@@ -142,7 +142,7 @@ def _input_digest(parts: Sequence[InputPart], columns: Columns) -> str:
 
 def _identity(parts: Sequence[InputPart], columns: Columns, options: Options) -> str:
     """Digest of what the result depends on."""
-    names = ("users_per_item", "items_per_user", "target_features", "cap_seed", "exact_steps")
+    names = ("users_per_item", "items_per_user", "target_features", "cap_seed", "exact_steps", "leaders")
     rules = {name: getattr(options.settings, name) for name in names}
     source = _input_digest(parts, columns)
     return digest_json([source, options.side, asdict(options.formula), options.top_k, rules])

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Indexes = npt.NDArray[np.int32]
+LEADERS = 50
 _STEP = 1 << 16  # targets whose edges are unfolded at once
 
 
@@ -38,6 +39,7 @@ class Bipartite:
     full_ptr: Ints | None = None
     full_rows: Indexes | None = None
     full_values: npt.NDArray[np.float32] | None = None
+    leaders: int = LEADERS  # candidates of a target that are scored on whole rows; 0: all are scored by the lists alone
 
     def __post_init__(self) -> None:
         # No copies where the arrays are as they should be.

@@ -67,7 +67,7 @@ class Miner:
     def _some(self, block: Block, top_k: int, own: Floats | None) -> Partners:
         own, swing = None if own is None else own[block.anchors], Swing(block.graph, self.formula)
         assert isinstance(self.given, Parted)
-        if self.given.full_rows is None:
+        if self.given.full_rows is None or block.graph.leaders == 0:
             found = swing.topk(block.targets, top_k, own)
         else:
             leaders = swing.leaders(block.targets, top_k, own)

@@ -18,7 +18,6 @@ from trawl.swing.sparse import graph_of
 if TYPE_CHECKING:
     from trawl.swing.kernels.sampled import Whole
 
-LEADERS = 50  # candidates of a target that are scored on whole rows
 _NO_VALUES = np.empty(0, dtype=np.float32)
 _NO_WEIGHTS = np.empty(0)
 _NONE_GIVEN = np.empty((0, 0), dtype=np.int32)
@@ -38,17 +37,20 @@ class Sampled:
         return self._run(targets, np.empty(0), 0, 0).own
 
     def search(self, targets: Ints, scale: Floats, top_k: int) -> Found:
-        return self._run(targets, scale, top_k, max(LEADERS, 2 * top_k))
+        return self._run(targets, scale, top_k, self._leaders(top_k))
 
     def leaders(self, targets: Ints, scale: Floats, top_k: int) -> Indexes:
         """(m, g) the candidates that `search` would score on whole rows, -1 behind the last."""
-        found = self._run(targets, scale, max(LEADERS, 2 * top_k), 0)
+        found = self._run(targets, scale, self._leaders(top_k), 0)
         there = np.arange(found.partners.shape[1]) < found.sizes[:, None]
         return np.asarray(np.where(there, found.partners, np.int32(-1)), dtype=np.int32)
 
     def of_leaders(self, targets: Ints, scale: Floats, top_k: int, given: Indexes) -> Found:
         """What `search` gives, of leaders that are known."""
         return self._run(targets, scale, top_k, given.shape[1], given)
+
+    def _leaders(self, top_k: int) -> int:
+        return max(self.graph.leaders, 2 * top_k) if self.graph.leaders else 0
 
     def _run(self, targets: Ints, scale: Floats, top_k: int, leaders: int, given: Indexes = _NONE_GIVEN) -> Found:
         from trawl.swing.kernels import sampled

@@ -17,7 +17,7 @@ from trawl.pool import Handle, Pool
 from trawl.swing import adjacency
 from trawl.swing.adjacency import Adjacency, Segment, Side
 from trawl.swing.cap_plan import Caps
-from trawl.swing.graph import Bipartite, Floats, Ints
+from trawl.swing.graph import LEADERS, Bipartite, Floats, Ints
 
 Shuffle = Literal["auto", "never", "always"]
 BLOCK_BYTES = 512 << 20  # of a task's fetched lists and the graph that is made of them
@@ -53,6 +53,7 @@ class Parted:
     capped: bool
     pool: Pool
     block_bytes: int = BLOCK_BYTES
+    leaders: int = LEADERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ def prepare(
             degrees=degrees,
             bounds=bounds,
             capped=caps.any,
+            leaders=caps.leaders,
             pool=pool,
             block_bytes=block_bytes,
         )
@@ -148,7 +150,7 @@ def _whole(
         full = (graph.rows_ptr, graph.rows, graph.row_values)
         if caps.rows:
             full = adjacency.joined(shape[0], segments[2 * count :])
-        graph = replace(graph, full_ptr=full[0], full_rows=full[1], full_values=full[2])
+        graph = replace(graph, full_ptr=full[0], full_rows=full[1], full_values=full[2], leaders=caps.leaders)
     return Whole(graph=graph, bounds=bounds, degrees=degrees)
 
 

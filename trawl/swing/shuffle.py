@@ -146,5 +146,6 @@ def _block(parted: Parted, targets: Ints, whole: Lists) -> Block:
         popularity=None if parted.popularity is None else parted.pool.get(parted.popularity)[features],
         full_ptr=None if parted.full_rows is None else np.zeros(n + 1, dtype=np.int64),
         full_rows=None if parted.full_rows is None else np.empty(0, dtype=np.int32),
+        leaders=parted.leaders,
     )
     return Block(graph=graph, anchors=anchors, features=features, targets=own, fetched=4 * (len(entries) + len(rows)))

@@ -13,7 +13,7 @@ from trawl.swing.cap_plan import AUTO, EXACT, CapPlan, Rule, planned
 from trawl.swing.caps import Keys, cap_lists, id_keys
 from trawl.swing.days import DayNumbers, Window
 from trawl.swing.degrees import Degrees
-from trawl.swing.graph import Bipartite, Ints, bipartite
+from trawl.swing.graph import LEADERS, Bipartite, Ints, bipartite
 from trawl.swing.ids import Numbers, ordered
 from trawl.swing.reading import Interactions
 
@@ -32,12 +32,15 @@ class Caps:
     target_features: Rule = AUTO  # of a target's own items or users that are walked
     cap_seed: int = 0  # which entries a cap keeps
     exact_steps: float = 1e10  # auto: exact up to this cost
+    leaders: int = LEADERS  # of capped lists: candidates of a target that are scored on whole rows; 0: none
 
     def __post_init__(self) -> None:
         for name in ("users_per_item", "items_per_user", "target_features"):
             value = getattr(self, name)
             if value not in (AUTO, EXACT) and not (isinstance(value, int) and value >= 1):
                 raise ConfigError(f"swing.{name} = {value!r}: auto, exact, or a number of 1 and above")
+        if self.leaders < 0:
+            raise ConfigError(f"swing.leaders = {self.leaders}: must be at least 0")
         if self.cap_seed < 0 or not self.exact_steps > 0:
             raise ConfigError(f"swing.cap_seed = {self.cap_seed}, swing.exact_steps = {self.exact_steps}: too small")
 
@@ -153,7 +156,8 @@ def capped_graph(whole: Bipartite, plan: CapPlan, keys: tuple[Keys, Keys] | None
     out = replace(out, capped=True, popularity=whole.lengths)
     if not caps.lists:
         return out
-    return replace(out, full_ptr=whole.rows_ptr, full_rows=whole.rows, full_values=whole.row_values)
+    full = {"full_ptr": whole.rows_ptr, "full_rows": whole.rows, "full_values": whole.row_values}
+    return replace(out, **full, leaders=caps.leaders)
 
 
 def _ids(numbers: Numbers, known: pa.Array) -> Ids:

@@ -33,8 +33,8 @@ from trawl.swing.mining import Miner
 
 _TASKS_PER_PART = 2
 _CAPS = {  # of each side's lists, and of both
-    "user": ("users_per_item", "target_features", "exact_steps", "cap_seed"),
-    "item": ("items_per_user", "target_features", "exact_steps", "cap_seed"),
+    "user": ("users_per_item", "target_features", "exact_steps", "cap_seed", "leaders"),
+    "item": ("items_per_user", "target_features", "exact_steps", "cap_seed", "leaders"),
 }
 _DAYS = ("window_days", "half_life_days")
 _SAID = "shuffle"  # folder of what tasks tell of the bytes they fetched

@@ -13,12 +13,13 @@ import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import Array, array, kernel, lowest_bit, record
+from trawl.swing.kernels.gathering import tile_for
 from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
 WORD = 64
-TILE = 1 << 14
 _ONE = np.uint64(1)
+_TOP = np.uint64(1 << 63)
 _SLACK = 1.0 + 1e-9  # far above what rounding to 40 bits can add
 
 
@@ -43,15 +44,16 @@ DESK = record(
 )  # fmt: skip
 
 
-@kernel(DESK(t.int64))
-def desk_for(room: int) -> Desk:
-    """For targets of at most `room` candidates."""
+@kernel(DESK(t.int64, t.int64))
+def desk_for(room: int, n: int) -> Desk:
+    """For targets of at most `room` candidates among n anchors."""
+    tile = tile_for(n)
     return Desk(
-        np.empty(room, np.int32),
-        np.empty(room, np.uint64),
-        np.empty(room, np.int64),
-        np.zeros(TILE, np.uint64),
-        np.empty(TILE + 1, np.int32),
+        np.empty(room + 1, np.int32),
+        np.empty(room + 1, np.uint64),
+        np.empty(room + 1, np.int64),
+        np.zeros(tile, np.uint64),
+        np.empty(tile + 1, np.int32),
         np.empty(WORD, np.int64),
         np.empty(WORD, np.uint64),
         np.empty(WORD * (WORD + 1) // 2, np.int32),
@@ -105,7 +107,7 @@ def gather(target: int, features: Array, graph: Graph, desk: Desk) -> Any:
     Returns how many candidates have several features, and how many one.
     """
     d, last, low = len(features), np.int64(-1), np.int64(0)
-    counts, words, at = desk.counts, desk.words, desk.at
+    counts, words, at, tile = desk.counts, desk.words, desk.at, len(desk.words)
     counts[: d * (d + 1) // 2] = 1
     for i in range(d):
         begin, end = graph.lists_ptr[features[i]], graph.lists_ptr[features[i] + 1]
@@ -115,24 +117,31 @@ def gather(target: int, features: Array, graph: Graph, desk: Desk) -> Any:
             last = max(last, np.int64(graph.lists[end - 1]))
     found, alone = np.uint64(0), np.uint64(0)
     while low <= last:
-        for c in range(sweep(low, low + TILE, features, graph, desk)):
-            v = np.uint64(desk.touched[np.uint64(c)])
-            word, anchor = words[v], np.int64(v) + low
+        count, counted = sweep(low, low + tile, features, graph, desk), found
+        if low <= target < low + tile:
+            for a in range(positions(words[target - low], at)):
+                counts[cell(at[a], at[a])] -= 1
+            words[target - low] = 0
+        for c in range(np.uint64(count)):  # no branches: which candidates have several, the processor can't guess
+            v = np.uint64(desk.touched[c])
+            word, anchor = words[v], np.uint64(low) + v
             words[v] = 0
-            if anchor == target:
-                for a in range(positions(word, at)):
-                    counts[cell(at[a], at[a])] -= 1
-            elif word & (word - _ONE) == 0:
-                desk.single[alone] = anchor * WORD + lowest_bit(word)
-                alone += _ONE
-            else:
-                desk.several[found], desk.masks[found] = anchor, word
-                found += _ONE
-                for a in range(1, positions(word, at)):
-                    base = cell(at[np.uint64(a)], 0)
-                    for b in range(a):
-                        counts[base + at[np.uint64(b)]] += 1
-        low += TILE
+            several = np.uint64(word & (word - _ONE) != 0)
+            desk.single[alone] = anchor * np.uint64(WORD) + np.uint64(lowest_bit(word | _TOP))
+            desk.several[found], desk.masks[found] = anchor, word
+            alone += np.uint64(word != 0) & (several ^ _ONE)
+            found += several
+        for c in range(counted, found):
+            word = desk.masks[c]
+            rest = word & (word - _ONE)
+            counts[cell(np.uint64(lowest_bit(rest)), np.uint64(lowest_bit(word)))] += 1
+            if rest & (rest - _ONE) == 0:
+                continue
+            for a in range(2, positions(word, at)):
+                base = cell(at[np.uint64(a)], 0)
+                for b in range(a):
+                    counts[base + at[np.uint64(b)]] += 1
+        low += tile
     return np.int64(found), np.int64(alone)
 
 
@@ -162,8 +171,11 @@ def choose(
         desk.at[0] = i
         desk.diagonals[i] = total(1, sums, desk) * mine
         most = max(most, desk.diagonals[i])
+    pair = np.inf if sums.inverted or d == 0 else desk.node[:d].max() ** 2 * sums.weight[1] * mine  # fewest in common
     for c in range(found):
-        v = desk.several[c]
+        v, rest = desk.several[c], desk.masks[c] & (desk.masks[c] - _ONE)
+        if rest & (rest - _ONE) == 0 and 2.0 * (pair + most) * scale[v] * _SLACK < need:
+            continue
         o = positions(desk.masks[c], desk.at)
         score = rounded(total(o, sums, desk) * mine * scale[v])
         if score >= need and score > 0:
@@ -180,7 +192,7 @@ def choose(
 @kernel(t.void(GRAPH, SUMS, t.int64, BEST))
 def search(graph: Graph, sums: Sums, room: int, best: Best) -> None:
     """The best partners of each target, or its self score. room: the most candidates that a target here can have."""
-    desk, top_k, ceiling = desk_for(room), best.scores.shape[1], 0.0
+    desk, top_k, ceiling = desk_for(room, len(graph.rows_ptr) - 1), best.scores.shape[1], 0.0
     if top_k > 0:
         ceiling = sums.scale.max()
     for m in range(len(best.targets)):

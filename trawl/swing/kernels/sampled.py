@@ -16,11 +16,13 @@ from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import Array, array, kernel, record
 from trawl.swing.kernels.keeping import keep, rounded
-from trawl.swing.kernels.lists import DESK, HELD, RANGE, Desk, Held, block_end, count_pairs, desk_for, gather, room_for
+from trawl.swing.kernels.gathering import DESK, HELD, Desk, Held, desk_for, gather, put_pair, room_for
+from trawl.swing.kernels.lists import RANGE, SLACK, block_end, choose_single, count_pairs, pass_by
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
 _LONG = 16  # times the target's features: a longer row is searched for each of them
 _ONE = np.uint64(1)
+_ALL = 1 << 31  # rows of a table
 
 
 class Whole(NamedTuple):
@@ -46,66 +48,75 @@ WHOLE = record(
 )  # fmt: skip
 
 
-@kernel(t.void(RANGE, array(t.int32), SUMS, WHOLE, DESK, t.float64[::1]))
-def weigh(block: tuple[int, int], features: Array, sums: Sums, whole: Whole, desk: Desk, table: Array) -> None:
-    """The block's rows of the target's weights from its pair counts; node weights and both orders of a pair in them."""
-    (begin, end), offset = block, block[0] * (block[0] + 1) // 2
+@kernel(t.void(RANGE, SUMS, WHOLE, DESK, t.float64[:, ::1], t.float64[::1]))
+def weigh(block: tuple[int, int], sums: Sums, whole: Whole, desk: Desk, known: Array, table: Array) -> None:
+    """The block's rows of the target's weights from its pair counts; node weights and both orders of a pair in them.
+
+    known: rates and lengths of the target's features.
+    """
+    (begin, end), offset, alpha, inverted = block, block[0] * (block[0] + 1) // 2, whole.alpha, sums.inverted
+    rates, lengths, node = known[0], known[1], desk.node
     for i in range(begin, end):
-        rate, length, base = whole.rates[features[i]], whole.lengths[features[i]], i * (i + 1) // 2 - offset
-        for j in range(i + 1):
-            both, common = rate * whole.rates[features[j]], float(desk.counts[base + j])
-            if i == j:
-                common = length
-            elif both < 1.0:
-                common = min(1.0 + (common - 0.5) / both, length, whole.lengths[features[j]])
-            weight = whole.alpha + common if sums.inverted else 1.0 / (whole.alpha + common)
-            table[base + j] = desk.node[i] * desk.node[j] * (sums.diagonal * weight if i == j else 2.0 * weight)
+        rate, length, mine, base = rates[i], lengths[i], node[i], i * (i + 1) // 2 - offset
+        row, counts = table[base : base + i + 1], desk.counts[base : base + i + 1]
+        for j in range(np.uint64(i)):
+            both, common = rate * rates[j], float(counts[j])
+            scaled = min(1.0 + (common - 0.5) / both, length, lengths[j])
+            common = scaled if both < 1.0 else common
+            weight = alpha + common if inverted else 1.0 / (alpha + common)
+            row[j] = mine * node[j] * (2.0 * weight)
+        row[i] = desk.diagonals[i]
 
 
-@kernel(t.void(RANGE, t.int64, t.float64[::1], HELD))
-def add(block: tuple[int, int], count: int, table: Array, room: Held) -> None:
-    """Adds what the block's rows give to each of `count` double sums, in the order of the features."""
+@kernel(t.float64(t.float64[::1]))
+def largest(table: Array) -> float:
+    """Of numbers of which none is below 0; as whole numbers they are compared several at once."""
+    bits, most = table.view(np.int64), np.zeros(1, np.int64)
+    top = np.int64(0)
+    for at in range(np.uint64(len(bits))):
+        top = max(top, bits[at])
+    most[0] = top
+    return float(most.view(np.float64)[0])
+
+
+@kernel(t.void(RANGE, RANGE, t.float64[::1], HELD))
+def add(block: tuple[int, int], some: tuple[int, int], table: Array, room: Held) -> None:
+    """Adds what the block's rows give to the double sums of some candidates, in the order of the features."""
     (begin, end), held, values = block, room.held, room.values
     offset, weighted = begin * (begin + 1) // 2, len(values) > 0
-    for c in range(count):
+    for c in range(some[0], some[1]):
         first, stop, at = np.uint64(room.starts[c]), np.uint64(room.starts[c + 1]), np.uint64(room.done[c])
         out = room.totals[c]
         while at < stop and held[at] < end:
-            i = np.int64(held[at])
-            base, inner = i * (i + 1) // 2 - offset, 0.0
+            i = np.uint64(held[at])
+            base, inner = ((i * (i + _ONE)) >> _ONE) - np.uint64(offset), 0.0
             if weighted:
                 for b in range(first, at + _ONE):
-                    inner += table[np.uint64(base + held[b])] * values[b]
+                    inner += table[base + np.uint64(held[b])] * values[b]
                 inner *= values[at]
             else:
                 for b in range(first, at + _ONE):
-                    inner += table[np.uint64(base + held[b])]
+                    inner += table[base + np.uint64(held[b])]
             out += inner
             at += _ONE
         room.totals[c], room.done[c] = out, at
 
 
-@kernel(t.void(t.int64, t.int64, t.int64, array(t.int32), GRAPH, SUMS, WHOLE, DESK, HELD, HELD, t.float64[::1], RANGE))
-def sum_up(  # noqa: PLR0913, PLR0917 - the records of a target
-    target: int, found: int, count: int, features: Array, graph: Graph, sums: Sums, whole: Whole, desk: Desk,
-    room: Held, into: Held, table: Array, flags: tuple[int, int],
+@kernel(t.void(t.int64, RANGE, SUMS, WHOLE, DESK, HELD, HELD, t.float64[:, ::1], t.float64[::1]))
+def in_blocks(  # noqa: PLR0913, PLR0917 - the records of a target
+    d: int, sizes: tuple[int, int], sums: Sums, whole: Whole, desk: Desk, room: Held, into: Held, known: Array,
+    table: Array,
 ) -> None:  # fmt: skip
-    """into.totals of `count` candidates or leaders. flags: whether `into` is not `room`, whether the table is there."""
-    apart, made = flags
-    into.totals[:count] = 0.0
-    into.done[:count] = into.starts[:count]
-    room.done[:found] = room.starts[:found]
-    start, d = 0, len(features)
+    """into.totals by a table that is made in blocks. sizes: candidates of `room`, leaders of `into`; 0: it is `room`."""
+    found, leaders = sizes
+    room.done[:found], start = room.starts[:found], 0
     while start < d:
         stop = block_end(start, d, len(desk.counts))
-        if made == 0 or start > 0 or stop < d:  # a table in one block is made once for both steps
-            count_pairs(target, (start, stop), found, features, graph, desk, room)
-            weigh((start, stop), features, sums, whole, desk, table)
-        add((start, stop), count, table, into)
-        if apart and stop < d:
-            for c in range(found):
-                while room.done[c] < room.starts[c + 1] and room.held[room.done[c]] < stop:
-                    room.done[c] += 1
+        count_pairs((start, stop), (found, 0), desk, room)
+        weigh((start, stop), sums, whole, desk, known, table)
+        add((start, stop), (0, leaders or found), table, into)
+        if leaders:
+            pass_by(stop, d, found, room)
         start = stop
 
 
@@ -141,15 +152,35 @@ def overlap(features: Array, place: Array, row: Array, values: Array, at: int, h
     return at
 
 
-@kernel(t.void(t.int64, t.int64, t.int64, array(t.int32), SUMS, HELD, BEST))
-def rank(target: int, slot: int, count: int, candidates: Array, sums: Sums, room: Held, best: Best) -> None:
-    """The best of `count` candidates but the target, as many as there is room for."""
-    best.sizes[slot], need, scale = 0, 0.0, sums.scale
-    for c in range(count):
-        v, value = candidates[c], room.totals[c]
+@kernel(t.float64(t.int64, t.int64, RANGE, array(t.int32), SUMS, t.float64[::1], t.float64, DESK, HELD, BEST))
+def rank(  # noqa: PLR0913, PLR0917 - the records of a target
+    target: int, slot: int, sizes: tuple[int, int], candidates: Array, sums: Sums, table: Array, most: float,
+    desk: Desk, room: Held, best: Best,
+) -> float:  # fmt: skip
+    """The best of some candidates, as many as there is room for; returns what the next must reach.
+
+    sizes: how many are in `room`, and how many with two features are not. most: the largest cell of a table that is
+    whole; totals are made of the candidates that may be among the best. 0: all totals are there.
+    """
+    (found, two), need, scale = sizes, 0.0, sums.scale
+    best.sizes[slot] = 0
+    for number in range(found + two):
+        c = min(number, found)
+        v = candidates[c] if number < found else desk.double[number - found]
+        several = room.starts[c + 1] - room.starts[c] if number < found else 2
+        if most > 0:
+            if several * (several + 1) * (0.5 * most) * scale[target] * scale[v] * SLACK < need:
+                continue
+            if number >= found:
+                put_pair(number - found, found, desk, room)
+            add((0, _ALL), (c, c + 1), table, room)
+        elif number >= found:
+            continue
+        value = room.totals[c]
         value = rounded((1.0 / value if sums.inverted and value > 0 else value) * scale[target] * scale[v])
         if value >= need and value > 0 and v != target:
-            need = keep(slot, value, v, room.starts[c + 1] - room.starts[c], best)
+            need = keep(slot, value, v, several, best)
+    return need
 
 
 @kernel(t.int64(t.int64, t.int64, array(t.int32), t.int32[::1], GRAPH, WHOLE, BEST, HELD))
@@ -180,40 +211,70 @@ def leaders_for(count: int, targets: Array) -> Best:
     return Best(targets, targets, np.zeros(shape), indexes[0], indexes[1], np.zeros(1, np.int64), np.zeros(1))
 
 
+@kernel(t.void(t.int64, t.int64, array(t.int32), GRAPH, SUMS, WHOLE, DESK, HELD, t.float64[:, ::1], t.int32[::1]))
+def prepare(  # noqa: PLR0913, PLR0917 - the records of a target
+    target: int, found: int, features: Array, graph: Graph, sums: Sums, whole: Whole, desk: Desk, room: Held,
+    known: Array, place: Array,
+) -> None:  # fmt: skip
+    """What is known of the target's features before any pair is counted; all totals at 0."""
+    weighted = len(room.values) > 0
+    for i in range(len(features)):
+        f = features[i]
+        node = sums.nodes[f] * (graph.row_values[graph.rows_ptr[target] + i] if weighted else 1.0)
+        known[0, i], known[1, i], place[f], desk.node[i] = whole.rates[f], whole.lengths[f], i + 1, node
+        weight = whole.alpha + known[1, i] if sums.inverted else 1.0 / (whole.alpha + known[1, i])
+        desk.diagonals[i] = node * node * (sums.diagonal * weight)
+    room.done[:found], room.totals[:found] = room.starts[:found], 0.0
+
+
 @kernel(t.void(GRAPH, SUMS, WHOLE, t.UniTuple(t.int64, 4), BEST))
 def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, int], best: Best) -> None:
     """The best partners of each target, or its self score; `size` as in `lists.search`."""
     width, most, entries, cells = size
-    only_self, known = best.scores.shape[1] == 0, whole.given.shape[1]
-    weighted, few = len(graph.list_values) > 0, max(1, whole.leaders, known)
-    room, desk = room_for(most, entries, weighted), desk_for(most, width, cells)
+    weighted, only_self, given = len(graph.list_values) > 0, best.scores.shape[1] == 0, whole.given.shape[1]
+    few, ceiling = max(1, whole.leaders, given), 0.0
+    if not only_self:
+        ceiling = sums.scale.max()
+    room, desk = room_for(most, entries, weighted), desk_for(size, weighted, len(graph.rows_ptr) - 1)
     into, first = room_for(few, few * width, weighted), leaders_for(few, best.targets)
-    table, place = np.empty(cells), np.zeros(len(sums.nodes), np.int32)
+    known, table, place = np.empty((2, width)), np.empty(cells), np.zeros(len(sums.nodes), np.int32)
     for m in range(len(best.targets)):
-        u, slot, chosen, made = best.targets[m], best.slots[m], -1, 0
+        u, slot, chosen = best.targets[m], best.slots[m], -1
         features = graph.rows[graph.rows_ptr[u] : graph.rows_ptr[u + 1]]
-        found = gather(features, graph, desk, room)
-        for i in range(len(features)):
-            desk.node[i] = sums.nodes[features[i]] * (graph.row_values[graph.rows_ptr[u] + i] if weighted else 1.0)
-            place[features[i]] = i + 1
-        if known > 0:
-            first.partners[0, :known] = whole.given[m]
+        d = len(features)
+        one_block = block_end(0, d, cells) >= d
+        found, alone, two = gather(u, one_block, features, graph, desk, room)
+        prepare(u, found, features, graph, sums, whole, desk, room, known, place)
+        if one_block:
+            count_pairs((0, d), (found, two), desk, room)
+            weigh((0, d), sums, whole, desk, known, table)
+        if given > 0:
+            first.partners[0, :given] = whole.given[m]
             chosen = np.sum(whole.given[m] >= 0)
         elif not only_self:
-            sum_up(u, found, found, features, graph, sums, whole, desk, room, room, table, (0, 0))
-            made = 1
-            if whole.leaders > 0:
-                rank(u, 0, found, desk.candidates, sums, room, first)
-                chosen = first.sizes[0]
+            into_best = first if whole.leaders > 0 else best
+            at = 0 if whole.leaders > 0 else slot
+            bound = 0.0
+            if not one_block:
+                in_blocks(d, (found, 0), sums, whole, desk, room, room, known, table)
+            elif weighted or sums.inverted:
+                bound = np.inf
             else:
-                rank(u, slot, found, desk.candidates, sums, room, best)
+                bound = largest(table[: d * (d + 1) // 2])
+            need = rank(u, at, (found, two), desk.candidates, sums, table, bound, desk, room, into_best)
+            choose_single(u, at, alone, d, need, ceiling, sums, desk, into_best)
+            chosen = first.sizes[0] if whole.leaders > 0 else -1
         if only_self or chosen >= 0:
             count = lead(u, chosen, features, place, graph, whole, first, into)
-            sum_up(u, found, count, features, graph, sums, whole, desk, room, into, table, (1, made))
+            into.done[:count], into.totals[:count] = into.starts[:count], 0.0
+            if one_block:
+                add((0, d), (0, count), table, into)
+            elif count > 0:
+                in_blocks(d, (found, count), sums, whole, desk, room, into, known, table)
             if only_self:
                 own = into.totals[0]
                 best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             else:
-                rank(u, slot, count, first.partners[0], sums, into, best)
-        for i in range(len(features)):
+                rank(u, slot, (count, 0), first.partners[0], sums, table, 0.0, desk, into, best)
+        for i in range(d):
             place[features[i]] = 0
