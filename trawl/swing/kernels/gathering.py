@@ -62,7 +62,8 @@ class Desk(NamedTuple):
 HELD = record(Held, t.int64[::1], t.int32[::1], t.float32[::1], t.int64[::1], t.float64[::1])
 DESK = record(
     Desk, t.int32[::1], t.uint64[::1], t.int32[::1], t.uint64[::1], t.uint64[::1], t.int32[::1], t.uint64[::1],
-    t.uint64[::1], t.float32[::1], t.int64[::1], t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1], t.int32[::1],
+    t.uint64[::1], t.float32[::1], t.int64[::1], t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1],
+    t.int32[::1],
 )  # fmt: skip
 
 
@@ -217,10 +218,7 @@ def gather(target: int, doubles: bool, features: Array, graph: Graph, desk: Desk
     links, held, found, alone, two, filled, low = desk.links, room.held, _NONE, _NONE, _NONE, _NONE, np.int64(0)
     last, tile = begin(features, graph, desk), len(desk.heads)
     while low <= last:
-        if weighted:
-            count = sweep_weighted(low, features, graph, desk)
-        else:
-            count = sweep(low, features, graph, desk)
+        count = sweep_weighted(low, features, graph, desk) if weighted else sweep(low, features, graph, desk)
         if low <= target < low + tile:
             leave_out(target - low, desk)
         alone, two, left = part(low, count, doubles and not weighted, (alone, two), desk)
