@@ -171,7 +171,7 @@ def begin(features: Array, graph: Graph, desk: Desk) -> Any:
 
 
 @kernel(t.void(t.int64, DESK))
-def leave_out(at: int, desk: Desk) -> None:
+def leave_out(at: Any, desk: Desk) -> None:
     """The target, which stands at `at` of this tile: no candidate, and counted before in desk.common."""
     head = desk.heads[at]
     desk.heads[at] = _NONE
@@ -182,7 +182,7 @@ def leave_out(at: int, desk: Desk) -> None:
 
 
 @kernel(t.UniTuple(t.uint64, 3)(t.int64, t.int64, t.boolean, t.UniTuple(t.uint64, 2), DESK))
-def part(low: int, count: int, doubles: bool, sizes: tuple[Any, Any], desk: Desk) -> Any:
+def part(low: Any, count: int, doubles: bool, sizes: tuple[Any, Any], desk: Desk) -> Any:
     """Candidates of a tile by how many features they have; those with more are left in desk.touched and chains.
 
     sizes: how many have one, and two, so far. Returns the same now, and how many are left. No branches.
