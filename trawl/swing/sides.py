@@ -156,8 +156,8 @@ def capped_graph(whole: Bipartite, plan: CapPlan, keys: tuple[Keys, Keys] | None
     out = replace(out, capped=True, popularity=whole.lengths)
     if not caps.lists:
         return out
-    full = {"full_ptr": whole.rows_ptr, "full_rows": whole.rows, "full_values": whole.row_values}
-    return replace(out, **full, leaders=caps.leaders)
+    out = replace(out, full_ptr=whole.rows_ptr, full_rows=whole.rows, full_values=whole.row_values)
+    return replace(out, leaders=caps.leaders)
 
 
 def _ids(numbers: Numbers, known: pa.Array) -> Ids:

@@ -62,7 +62,8 @@ class Desk(NamedTuple):
 HELD = record(Held, t.int64[::1], t.int32[::1], t.float32[::1], t.int64[::1], t.float64[::1])
 DESK = record(
     Desk, t.int32[::1], t.uint64[::1], t.int32[::1], t.uint64[::1], t.uint64[::1], t.int32[::1], t.uint64[::1],
-    t.uint64[::1], t.float32[::1], t.int64[::1], t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1], t.int32[::1],
+    t.uint64[::1], t.float32[::1], t.int64[::1], t.int64[::1], t.float64[::1], t.float64[::1], t.float64[::1],
+    t.int32[::1],
 )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def begin(features: Array, graph: Graph, desk: Desk) -> Any:
 
 
 @kernel(t.void(t.int64, DESK))
-def leave_out(at: int, desk: Desk) -> None:
+def leave_out(at: Any, desk: Desk) -> None:
     """The target, which stands at `at` of this tile: no candidate, and counted before in desk.common."""
     head = desk.heads[at]
     desk.heads[at] = _NONE
@@ -181,7 +182,7 @@ def leave_out(at: int, desk: Desk) -> None:
 
 
 @kernel(t.UniTuple(t.uint64, 3)(t.int64, t.int64, t.boolean, t.UniTuple(t.uint64, 2), DESK))
-def part(low: int, count: int, doubles: bool, sizes: tuple[Any, Any], desk: Desk) -> Any:
+def part(low: Any, count: int, doubles: bool, sizes: tuple[Any, Any], desk: Desk) -> Any:
     """Candidates of a tile by how many features they have; those with more are left in desk.touched and chains.
 
     sizes: how many have one, and two, so far. Returns the same now, and how many are left. No branches.
@@ -217,10 +218,7 @@ def gather(target: int, doubles: bool, features: Array, graph: Graph, desk: Desk
     links, held, found, alone, two, filled, low = desk.links, room.held, _NONE, _NONE, _NONE, _NONE, np.int64(0)
     last, tile = begin(features, graph, desk), len(desk.heads)
     while low <= last:
-        if weighted:
-            count = sweep_weighted(low, features, graph, desk)
-        else:
-            count = sweep(low, features, graph, desk)
+        count = sweep_weighted(low, features, graph, desk) if weighted else sweep(low, features, graph, desk)
         if low <= target < low + tile:
             leave_out(target - low, desk)
         alone, two, left = part(low, count, doubles and not weighted, (alone, two), desk)

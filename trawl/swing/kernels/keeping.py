@@ -1,5 +1,7 @@
 """The best so far of one target: ordered by rounded score, ties to the smaller index."""
 
+from typing import Any
+
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import kernel
@@ -16,7 +18,7 @@ def rounded(score: float) -> float:
 
 
 @kernel(t.float64(t.int64, t.float64, t.int64, t.int64, BEST))
-def keep(slot: int, score: float, who: int, common: int, best: Best) -> float:
+def keep(slot: int, score: float, who: Any, common: int, best: Best) -> float:
     """Put a candidate with a score that is rounded and above 0 where it belongs, if it does.
 
     Returns what the next must reach: the worst score kept, or 0 while there is room.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
-from trawl.swing.kernels.compiling import Array, array, kernel
+from trawl.swing.kernels.compiling import kernel
 from trawl.swing.kernels.gathering import DESK, HALF, HELD, LOW, Desk, Held, desk_for, gather, put_pair, room_for
 from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
@@ -91,9 +91,7 @@ def pass_by(stop: int, d: int, found: int, room: Held) -> None:
 
 
 @kernel(t.void(t.int64, t.int64, SUMS, DESK, HELD, HELD, t.boolean))
-def in_blocks(
-    found: int, d: int, sums: Sums, desk: Desk, room: Held, itself: Held, only_self: bool
-) -> None:
+def in_blocks(found: int, d: int, sums: Sums, desk: Desk, room: Held, itself: Held, only_self: bool) -> None:
     """room.totals of the candidates with several features, or that of the target, the only one of `itself`."""
     start = 0
     while start < d:
@@ -153,12 +151,12 @@ def choose_several(
     return need
 
 
-@kernel(t.void(t.int64, t.int64, t.int64, t.int64, t.float64, t.float64, SUMS, DESK, BEST))
+@kernel(t.void(RANGE, t.int64, t.int64, t.float64, t.float64, SUMS, DESK, BEST))
 def choose_single(
-    target: int, slot: int, alone: int, d: int, need: float, ceiling: float, sums: Sums, desk: Desk, best: Best
+    who: tuple[int, int], alone: int, d: int, need: float, ceiling: float, sums: Sums, desk: Desk, best: Best
 ) -> None:
-    """The same of those with one feature, by desk.diagonals. ceiling: of sums.scale."""
-    scale, scores, most = sums.scale, desk.singles, 0.0
+    """The same of those with one feature, by desk.diagonals. who: target, slot; ceiling: of sums.scale."""
+    (target, slot), scale, scores, most = who, sums.scale, desk.singles, 0.0
     for i in range(d):
         value = desk.diagonals[i]
         scores[i] = (1.0 / value if sums.inverted and value > 0 else value) * scale[target]
@@ -205,4 +203,4 @@ def search(graph: Graph, sums: Sums, size: tuple[int, int, int, int], best: Best
             best.own[slot] = 1.0 / own if sums.inverted and own > 0 else own
             continue
         need = choose_several(u, slot, (found, two), d if whole else 0, sums, desk, room, best)
-        choose_single(u, slot, alone, d, need, ceiling, sums, desk, best)
+        choose_single((u, slot), alone, d, need, ceiling, sums, desk, best)

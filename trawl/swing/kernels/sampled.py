@@ -15,8 +15,8 @@ import numpy as np
 from numba import types as t  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.swing.kernels.compiling import Array, array, kernel, record
-from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.gathering import DESK, HELD, Desk, Held, desk_for, gather, put_pair, room_for
+from trawl.swing.kernels.keeping import keep, rounded
 from trawl.swing.kernels.lists import RANGE, SLACK, block_end, choose_single, count_pairs, pass_by
 from trawl.swing.kernels.records import BEST, GRAPH, SUMS, Best, Graph, Sums
 
@@ -107,7 +107,7 @@ def in_blocks(  # noqa: PLR0913, PLR0917 - the records of a target
     d: int, sizes: tuple[int, int], sums: Sums, whole: Whole, desk: Desk, room: Held, into: Held, known: Array,
     table: Array,
 ) -> None:  # fmt: skip
-    """into.totals by a table that is made in blocks. sizes: candidates of `room`, leaders of `into`; 0: it is `room`."""
+    """into.totals by a table made in blocks. sizes: candidates of `room`, leaders of `into`, 0: it is `room`."""
     found, leaders = sizes
     room.done[:found], start = room.starts[:found], 0
     while start < d:
@@ -227,6 +227,24 @@ def prepare(  # noqa: PLR0913, PLR0917 - the records of a target
     room.done[:found], room.totals[:found] = room.starts[:found], 0.0
 
 
+@kernel(t.void(RANGE, t.int64, t.UniTuple(t.int64, 4), t.float64, SUMS, t.float64[::1], DESK, HELD, BEST))
+def choose(  # noqa: PLR0913, PLR0917 - the records of a target
+    who: tuple[int, int], d: int, sizes: tuple[int, int, int, int], ceiling: float, sums: Sums, table: Array,
+    desk: Desk, room: Held, best: Best,
+) -> None:  # fmt: skip
+    """The best by the lists alone of a target, who = (target, slot).
+
+    sizes: candidates with several features, with two and with one; features in a table that is whole, 0: it is not.
+    """
+    (target, slot), (found, two, alone, rows) = who, sizes
+    bound = 0.0
+    if rows > 0:
+        plain = len(room.values) == 0 and not sums.inverted
+        bound = largest(table[: rows * (rows + 1) // 2]) if plain else np.inf
+    need = rank(target, slot, (found, two), desk.candidates, sums, table, bound, desk, room, best)
+    choose_single(who, alone, d, need, ceiling, sums, desk, best)
+
+
 @kernel(t.void(GRAPH, SUMS, WHOLE, t.UniTuple(t.int64, 4), BEST))
 def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, int], best: Best) -> None:
     """The best partners of each target, or its self score; `size` as in `lists.search`."""
@@ -252,17 +270,11 @@ def search(graph: Graph, sums: Sums, whole: Whole, size: tuple[int, int, int, in
             first.partners[0, :given] = whole.given[m]
             chosen = np.sum(whole.given[m] >= 0)
         elif not only_self:
-            into_best = first if whole.leaders > 0 else best
-            at = 0 if whole.leaders > 0 else slot
-            bound = 0.0
+            by_lists = first if whole.leaders > 0 else best
+            at, wanted = (0 if whole.leaders > 0 else slot), (found, two, alone, d if one_block else 0)
             if not one_block:
                 in_blocks(d, (found, 0), sums, whole, desk, room, room, known, table)
-            elif weighted or sums.inverted:
-                bound = np.inf
-            else:
-                bound = largest(table[: d * (d + 1) // 2])
-            need = rank(u, at, (found, two), desk.candidates, sums, table, bound, desk, room, into_best)
-            choose_single(u, at, alone, d, need, ceiling, sums, desk, into_best)
+            choose((u, at), d, wanted, ceiling, sums, table, desk, room, by_lists)
             chosen = first.sizes[0] if whole.leaders > 0 else -1
         if only_self or chosen >= 0:
             count = lead(u, chosen, features, place, graph, whole, first, into)
