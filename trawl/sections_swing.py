@@ -35,7 +35,7 @@ class Swing(Section):
     target_features: Cap = "auto"  # of a target's own items or users that are walked; auto, exact or a number
     exact_steps: Annotated[float, Field(gt=0)] = 1e10  # auto: exact up to this cost, about a minute or two of a core
     cap_seed: Annotated[int, Field(ge=0)] = 0  # which entries a cap keeps
-    leaders: Annotated[int, Field(ge=0)] = 50  # of capped lists: candidates of a target scored on whole rows; 0: none
+    leaders: Annotated[int, Field(ge=0)] = 50  # capped: candidates of each target scored on whole rows; 0: none
 
     @model_validator(mode="after")
     def _inverted_alone(self) -> Self:

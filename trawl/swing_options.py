@@ -61,7 +61,7 @@ def _add_caps(parser: ArgumentParser) -> None:
     ):
         group.add_argument(f"--{name}", type=_cap, default="auto", metavar="CAP", help=text)
     group.add_argument("--cap-seed", type=int, default=0, metavar="N", help="which entries a cap keeps")
-    leaders = "of capped lists: the best N candidates of a target are scored again on whole rows (0: none)"
+    leaders = "of capped lists: the best N candidates of a target are scored again on whole rows (0: none, as they are)"
     group.add_argument("--leaders", type=int, default=50, metavar="N", help=leaders)
 
 

@@ -39,7 +39,7 @@ class Bipartite:
     full_ptr: Ints | None = None
     full_rows: Indexes | None = None
     full_values: npt.NDArray[np.float32] | None = None
-    leaders: int = LEADERS  # candidates of a target that are scored on whole rows; 0: all are scored by the lists alone
+    leaders: int = LEADERS  # candidates of a target that are scored on whole rows; 0: taken as it is all the same
 
     def __post_init__(self) -> None:
         # No copies where the arrays are as they should be.

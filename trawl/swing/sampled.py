@@ -50,7 +50,7 @@ class Sampled:
         return self._run(targets, scale, top_k, given.shape[1], given)
 
     def _leaders(self, top_k: int) -> int:
-        return max(self.graph.leaders, 2 * top_k) if self.graph.leaders else 0
+        return max(self.graph.leaders, 2 * top_k)
 
     def _run(self, targets: Ints, scale: Floats, top_k: int, leaders: int, given: Indexes = _NONE_GIVEN) -> Found:
         from trawl.swing.kernels import sampled
@@ -78,4 +78,4 @@ class Sampled:
 
 def sampled_lists(graph: Bipartite) -> bool:
     """Whether the lists are samples of which the rest is known."""
-    return graph.full_rows is not None and graph.popularity is not None
+    return graph.full_rows is not None and graph.popularity is not None and graph.leaders > 0

@@ -32,7 +32,7 @@ class Caps:
     target_features: Rule = AUTO  # of a target's own items or users that are walked
     cap_seed: int = 0  # which entries a cap keeps
     exact_steps: float = 1e10  # auto: exact up to this cost
-    leaders: int = LEADERS  # of capped lists: candidates of a target that are scored on whole rows; 0: none
+    leaders: int = LEADERS  # capped: candidates of a target that are scored on whole rows; 0: none
 
     def __post_init__(self) -> None:
         for name in ("users_per_item", "items_per_user", "target_features"):
