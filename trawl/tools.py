@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 from trawl import printing, swing_options
@@ -41,7 +42,8 @@ def _swing(args: Namespace) -> None:
     if args.ray is None:
         report = mine_file(args.interactions, args.out, *swing_options.asked(args))
     else:
-        report = swing_options.on_ray(args)
+        with redirect_stdout(sys.stderr):  # Ray tells of lost nodes there
+            report = swing_options.on_ray(args)
     _reported(args, report, summary(report))
 
 

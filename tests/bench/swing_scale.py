@@ -1,6 +1,7 @@
 """The whole of `mine_distributed` on Ray: files of interactions in, files of partners out, both sides, under caps.
 
     python tests/bench/swing_scale.py --out FILE.json [--plot FILE.png] [--millions 1 10 50] [--workers 1 2] [--work D]
+        [--leaders N] [--normalize cosine|none]
 
 The graph: interactions / 50 users and interactions / 500 items (1 M x 100 k for 50 millions), log-normal activity
 (sigma 1) and popularity (sigma 1.4), in Parquet parts by user. Caps as for graphs of this size: 500 users per item for
@@ -75,7 +76,7 @@ class Memory(threading.Thread):
             self.most, self.largest = max(self.most, sum(sizes)), max(self.largest, *sizes)
 
 
-def one(source: str, workers: int, sides: list[str], out: str) -> dict[str, Any]:
+def one(source: str, workers: int, sides: list[str], out: str, how: list[str]) -> dict[str, Any]:
     """A case, in this process: seconds from the first read to the last file written, both sides."""
     import ray
 
@@ -91,13 +92,21 @@ def one(source: str, workers: int, sides: list[str], out: str) -> dict[str, Any]
     memory.start()
     started = time.monotonic()
     connect(Config().override(f"resources.num_cpus={workers}"))
-    figures: dict[str, Any] = {"workers": workers, "start_seconds": time.monotonic() - started, "sides": {}}
+    figures: dict[str, Any] = {
+        "workers": workers,
+        "leaders": int(how[0]),
+        "normalize": how[1],
+        "start_seconds": time.monotonic() - started,
+        "sides": {},
+    }
     cpu = _cpu()
     started = time.monotonic()
     pool = OnRay(workers)
     for side in sides:
         begun = time.monotonic()
-        options = Options(side=side, formula=Formula(), top_k=10, caps=settings_of(**CAPS[side]))  # type: ignore[arg-type]
+        options = Options(
+            side=side, formula=Formula(normalize=how[1]), top_k=10, caps=settings_of(**CAPS[side], leaders=int(how[0]))
+        )  # type: ignore[arg-type]
         report = mine_distributed(pool, source, Columns(user="user", item="item"), options, f"{out}/{side}")
         seconds = time.monotonic() - begun
         figures["sides"][side] = {
@@ -131,10 +140,19 @@ def _cpu() -> float:
     return total
 
 
-def case(work: Path, millions: float, workers: int, sides: list[str]) -> dict[str, Any]:
+def case(work: Path, millions: float, workers: int, sides: list[str], how: list[str]) -> dict[str, Any]:
     source = made(work, millions)
     with tempfile.TemporaryDirectory(dir=work) as out:
-        words = [sys.executable, __file__, "--one", str(source), str(workers), ",".join(sides), f"{out}/figures"]
+        words = [
+            sys.executable,
+            __file__,
+            "--one",
+            str(source),
+            str(workers),
+            ",".join(sides),
+            f"{out}/figures",
+            *how,
+        ]
         subprocess.run(words, check=True, env=os.environ | {"TRAWL_NODE_CACHE": f"{out}/node"})
         figures = json.loads(Path(f"{out}/figures/figures.json").read_text())
     figures = {"millions": millions, **figures}
@@ -189,17 +207,20 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 10])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--leaders", type=int, default=50, help="0: capped lists as they are")
+    parser.add_argument("--normalize", choices=["cosine", "none"], default="cosine")
     parser.add_argument("--sides", nargs="+", default=["user", "item"])
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "trawl-swing-scale")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        source, workers, sides, out = options.one
+        source, workers, sides, out, *how = options.one
         Path(out).mkdir(parents=True)
-        figures = one(source, int(workers), sides.split(","), out)
+        figures = one(source, int(workers), sides.split(","), out, how)
         (Path(out) / "figures.json").write_text(json.dumps(figures))
         return
-    cases = [case(options.work, m, w, options.sides) for m in options.millions for w in options.workers]
+    how = [str(options.leaders), options.normalize]
+    cases = [case(options.work, m, w, options.sides, how) for m in options.millions for w in options.workers]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     found = {"cases": cases, "targets": judged(cases), "cpus": os.cpu_count()}
     options.out.write_text(json.dumps(found, indent=1))

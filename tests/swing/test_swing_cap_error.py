@@ -30,10 +30,10 @@ def draw(seed=0, users=120, items=40, edges=1500):
     return rng.integers(0, users, edges), np.minimum(rng.lognormal(2, 1, edges).astype(int), items - 1), (users, items)
 
 
-def mined(seed, formula, **settings):
+def mined(seed, formula, shuffle="never", **settings):
     """(what tasks are given, capped partners, self scores) of a user side in one task."""
     u, i, shape = draw(seed)
-    given, _ = capping.give(InProcess(), build(u, i, shape), "user", 1, settings_of(**settings))
+    given, _ = capping.give(InProcess(), build(u, i, shape), "user", 1, settings_of(**settings), shuffle=shuffle)
     miner = Miner(given.open(), formula)
     own = None if formula.normalize == "none" else miner.own(0)
     return given, miner.topk(0, TOP, own), own
@@ -67,8 +67,12 @@ def test_it_is_what_a_comparison_of_all_targets_gives(monkeypatch, formula, sett
     every = np.arange(shape[0])
     expected = by_hand(0, formula, found)
     assert 5 < expected["same"] < shape[0] - 5
-    sources = (InMemory(bipartite(u, i, shape), formula), capping.Fetched(given.full, formula))
-    for source in sources:
+    parted = mined(0, formula, "always", **settings)[0]
+    assert isinstance(capping.source_of(parted, formula), capping.Fetched)
+    for source in (
+        InMemory(bipartite(u, i, shape), formula),
+        *(capping.source_of(g, formula) for g in (given, parted)),
+    ):
         error = vars(measured(source, formula, found, every, TOP, own=own))
         assert {k: error[k] for k in expected} == pytest.approx(expected)
 

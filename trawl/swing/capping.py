@@ -14,7 +14,7 @@ from trawl.inputs import Inputs
 from trawl.pool import Handle, Pool
 from trawl.swing import sharing
 from trawl.swing.adjacency import Adjacency, Side
-from trawl.swing.cap_error import CapError, Source, divided, limit_of, measured, sampled, warning, words
+from trawl.swing.cap_error import CapError, InMemory, Source, divided, limit_of, measured, sampled, warning, words
 from trawl.swing.cap_plan import CapPlan, Settings, planned
 from trawl.swing.degrees import Degrees
 from trawl.swing.formula import Formula
@@ -33,7 +33,7 @@ class Given:
     """What mining tasks share. `full`: the graph without caps, where `mined` has some."""
 
     mined: Any  # handle of a Whole, or a Parted
-    full: Parted | None
+    full: Any  # the same; or None
     plan: CapPlan
     anchors: int  # that have a feature
     pool: Pool
@@ -65,7 +65,7 @@ def give(
     prepared = sharing.prepare(pool, both, side, tasks, caps=caps, keys=keys, shuffle=shuffle, block_bytes=block_bytes)
     full = None
     if caps:
-        full = sharing.prepare(pool, both, side, 1, shuffle="always", block_bytes=block_bytes).value
+        full = sharing.prepare(pool, both, side, 1, shuffle=shuffle, block_bytes=block_bytes).value
     anchors = int(degrees.counts[degrees.lowest > 0].sum())
     return Given(mined=prepared.value, full=full, plan=plan, anchors=anchors, pool=pool), prepared
 
@@ -118,9 +118,24 @@ def error_of(
     """Of those of a task's targets that are in the sample."""
     if given.full is None:
         return CapError()
-    source: Source = Fetched(given.full, formula)
     some = sampled(given.plan, formula, np.arange(targets.start, targets.stop), given.anchors)
-    return measured(source, formula, found, some, top_k, own=own, limit_steps=limit_of(given.plan))
+    if not len(some):
+        return CapError()
+    return measured(source_of(given, formula), formula, found, some, top_k, own=own, limit_steps=limit_of(given.plan))
+
+
+_SOURCES: dict[tuple[Any, Formula], tuple[Any, InMemory]] = {}
+
+
+def source_of(given: Given, formula: Formula) -> Source:
+    """The graph without caps; one for each process, where a node holds it whole."""
+    if isinstance(given.full, Parted):
+        return Fetched(given.full, formula)
+    key = (given.full.hex() if hasattr(given.full, "hex") else id(given.full), formula)
+    if key not in _SOURCES:
+        _SOURCES.clear()
+        _SOURCES[key] = (given.full, InMemory(given.pool.get(given.full).graph, formula))
+    return _SOURCES[key][1]
 
 
 def told(inputs: Inputs, formula: Formula, interactions: str, top_k: int) -> dict[str, Any]:
