@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.fs as pafs
+import pytest
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hush-hush", "AWS_EC2_METADATA_DISABLED": "true"}
 _REQUEST = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP/')
@@ -75,3 +76,15 @@ def _wait(process: subprocess.Popen[bytes], found: Server) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(found.log.read_text())
+
+
+@contextmanager
+def root(where: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A store on this disk, or on a server that speaks S3."""
+    if where == "disk":
+        yield str(folder / "wild")
+        return
+    for name, value in KEYS.items():
+        patch.setenv(name, value)
+    with server(folder) as found:
+        yield found.uri("wild")

@@ -3,13 +3,11 @@
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import driver
 import pytest
-import s3_server
+from s3_server import root
 
 from trawl.runs import Run
 from trawl.store import Store
@@ -21,18 +19,6 @@ ARMS = (
     'experiment.reference="extracted"',
     "experiment.repetitions=1",
 )
-
-
-@contextmanager
-def root(where: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A store on this disk, or on a server that speaks S3."""
-    if where == "disk":
-        yield str(folder / "wild")
-        return
-    for name, value in s3_server.KEYS.items():
-        patch.setenv(name, value)
-    with s3_server.server(folder) as server:
-        yield server.uri("wild")
 
 
 def published(store: Store) -> dict[tuple[str, str], float]:

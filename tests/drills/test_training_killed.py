@@ -7,15 +7,13 @@ training undisturbed, to the last digit.
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import driver
 import psutil
 import pytest
-import s3_server
+from s3_server import root
 
 from trawl.store import Store
 
@@ -28,17 +26,6 @@ SETTINGS = (
     "model.dropout=0.1",
     "data.synthetic.users=150",
 )
-
-
-@contextmanager
-def root(where: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    if where == "disk":
-        yield str(folder / "wild")
-        return
-    for name, value in s3_server.KEYS.items():
-        patch.setenv(name, value)
-    with s3_server.server(folder) as server:
-        yield server.uri("wild")
 
 
 def work(store: Store) -> list[str]:

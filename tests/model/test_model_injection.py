@@ -1,10 +1,10 @@
 """Injection of knowledge: where each way lets it in, detached adapters, several sources, experts of both sides."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
+from three_rows import batch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,7 +15,7 @@ from trawl.model.adapters import Adapters, HybridExperts
 from trawl.model.backbones import BACKBONES
 from trawl.model.keys import keys
 from trawl.model.recommender import Recommender, Sizes
-from trawl.model.world import Batch, Entities, Frozen, Pairs, Seen, Stacked, World
+from trawl.model.world import Entities, Frozen, Pairs, Stacked, World
 
 USERS, ITEMS, WIDTH, FACTS = 7, 9, 5, 6
 INJECTIONS = {
@@ -74,19 +74,6 @@ def model(cfg: Config) -> Recommender:
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return net
-
-
-def batch(**changes: Any) -> Batch:
-    fields: dict[str, Any] = {
-        "user": torch.tensor([1, 2, 3]),
-        "item": torch.tensor([1, 2, 5]),
-        "history": torch.tensor([[0, 3, 4], [0, 0, 0], [6, 7, 2]]),
-        "levels": torch.tensor([[0, 1, 5], [0, 0, 0], [2, 2, 3]]),
-        "rate": torch.tensor([0, 5, 13]),
-        "label": torch.tensor([0.0, 1.0, 1.0]),
-        "seen": Seen(torch.tensor([3, 4, 6]), torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([0, 1, 2])),
-    }
-    return Batch(**(fields | changes))
 
 
 def changed(one: World, item: int) -> World:

@@ -1,10 +1,9 @@
 """Parts of the model: what reads what, which parameters learn from which loss, unknown ids."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from three_rows import batch
 from torch.nn import functional
 
 from trawl.config import Config
@@ -17,7 +16,7 @@ from trawl.model.backbones.din import Din
 from trawl.model.contrastive import info_nce
 from trawl.model.features import Ids, distinct, dropped
 from trawl.model.recommender import Recommender, Sizes
-from trawl.model.world import Batch, Entities, Frozen, Pairs, Seen, World
+from trawl.model.world import Entities, Frozen, Pairs, Seen, World
 
 USERS, ITEMS, WIDTH = 7, 9, 5
 
@@ -54,19 +53,6 @@ def model(cfg: Config) -> Recommender:
         item_vector=WIDTH,
     )
     return Recommender(sizes, cfg)
-
-
-def batch(**changes: Any) -> Batch:
-    fields: dict[str, Any] = {
-        "user": torch.tensor([1, 2, 3]),
-        "item": torch.tensor([1, 2, 5]),
-        "history": torch.tensor([[0, 3, 4], [0, 0, 0], [6, 7, 2]]),
-        "levels": torch.tensor([[0, 1, 5], [0, 0, 0], [2, 2, 3]]),
-        "rate": torch.tensor([0, 5, 13]),
-        "label": torch.tensor([0.0, 1.0, 1.0]),
-        "seen": Seen(torch.tensor([3, 4, 6]), torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([0, 1, 2])),
-    }
-    return Batch(**(fields | changes))
 
 
 ARMS = [

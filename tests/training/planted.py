@@ -6,10 +6,15 @@ Odd users like even items and even users odd ones; vectors tell the parity of it
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from worlds import behaviour, publish, table
 
 from trawl.config import Config
+from trawl.executors import Inline
+from trawl.inputs import Inputs
+from trawl.stage import run_stage
 from trawl.store import Store
+from trawl.training.stage import MODEL, PREDICTIONS
 
 USERS, ITEMS, EVENTS, WIDTH = 150, 30, 20, 8
 
@@ -88,3 +93,11 @@ def config(*settings: str) -> Config:
         "training.lr=0.02",
     )
     return small.override(*settings)
+
+
+def fit(store: Store, marks: dict[str, str], cfg: Config) -> tuple[dict[str, str], pa.Table]:
+    """Run both stages; returns the fingerprints with theirs, and the predictions."""
+    marks = dict(marks)
+    marks["model"] = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
+    marks["predictions"] = run_stage(PREDICTIONS, cfg, store, marks, Inline()).fingerprint
+    return marks, Inputs(store, marks).table("predictions")

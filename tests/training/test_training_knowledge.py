@@ -5,22 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from planted import ITEMS, config, planted
+from planted import ITEMS, config, fit, planted
 from worlds import publish, table
 
 from trawl.config import Config
-from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.model.bundle import read
-from trawl.stage import fingerprint, run_stage
+from trawl.stage import fingerprint
 from trawl.store import Store
 from trawl.training.batches import kept_rows
 from trawl.training.corpus import Tables, build_world, first_items, learn
 from trawl.training.evaluate import evaluate
-from trawl.training.stage import MODEL, PREDICTIONS, material, tables
+from trawl.training.stage import MODEL, material, tables
 
 NO_TEXTS = "extraction.source=none"
 TWO = "model.knowledge=['text', 'kg']"
@@ -46,13 +44,6 @@ def with_facts(path: Path, **more: object) -> tuple[Store, dict[str, str]]:
         )
     marks["fact_embeddings"] = publish(store, "fact_embeddings", [table("fact_embeddings", rows)])
     return store, marks
-
-
-def fit(store: Store, marks: dict[str, str], cfg: Config) -> tuple[dict[str, str], pa.Table]:
-    marks = dict(marks)
-    marks["model"] = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
-    marks["predictions"] = run_stage(PREDICTIONS, cfg, store, marks, Inline()).fingerprint
-    return marks, Inputs(store, marks).table("predictions")
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import small
-from planted import config, planted
+from planted import config, fit, planted
 
-from trawl.config import Config
 from trawl.errors import InputError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 from trawl.training.evaluate import evaluate
-from trawl.training.stage import MODEL, PREDICTIONS
+from trawl.training.stage import MODEL
 
 ALL = (
     "model.similarity=true",
@@ -25,14 +24,6 @@ ALL = (
 )
 
 NONE, MANY = ("extraction.source=none", "training.epochs=10"), 800  # ids alone need more users to learn from
-
-
-def fit(store: Store, marks: dict[str, str], cfg: Config) -> tuple[dict[str, str], pa.Table]:
-    """Run both stages; returns the fingerprints with theirs, and the predictions."""
-    marks = dict(marks)
-    marks["model"] = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
-    marks["predictions"] = run_stage(PREDICTIONS, cfg, store, marks, Inline()).fingerprint
-    return marks, Inputs(store, marks).table("predictions")
 
 
 @pytest.mark.parametrize(
