@@ -1,7 +1,7 @@
 """Runs a large experiment piece by piece and keeps every finished cell in a file that outlives the store.
 
     python tests/bench/cells.py RECIPE --store URI --out docs/results/NAME.jsonl [--name RUN] [--set a.b=c]...
-        [--minutes M] [--arms PATTERN]... [--at-a-time N]
+        [--minutes M] [--arms PATTERN]... [--of-arm ARM.a.b=c]... [--at-a-time N]
 
 A line of the file is one cell: arm, repetition, its metrics, its differences from the reference arm of the same
 repetition with their standard errors over resampled test users, and recipe digest, fingerprint, machine, commit, day.
@@ -89,6 +89,16 @@ def differences(store: Store, cell: Cell, reference: Cell, resamples: int) -> di
     return out
 
 
+def written_out(cfg: Config, settings: list[str]) -> Config:
+    """The recipe with the arms of its cross among the named ones, and settings of single arms (`ARM.a.b=c`)."""
+    known = arms.chosen(cfg).arms
+    if unknown := [setting for setting in settings if setting.partition(".")[0] not in known]:
+        raise SystemExit(f"--of-arm {unknown[0]}: the recipe has no such arm")
+    tree = cfg.model_dump(mode="json")
+    tree["experiment"] |= {"arms": known, "cross": {}}
+    return Config.build(tree, *(f"experiment.arms.{setting}" for setting in settings))
+
+
 def listen() -> experiment.Listener:
     return experiment.Listener(printing.stage_line, printing.cell_line)
 
@@ -107,6 +117,7 @@ def run_part(cfg: Config, store: Store, make: Executor, names: list[str], repeti
             row = {k: v for k, v in rows[arm].items() if k not in ("model", "predictions")}
             row |= {
                 "repetition": repetition,
+                "lr": cell.cfg.training.lr,
                 "reference": reference.arm,
                 "differences": differences(store, cell, reference, cfg.experiment.bootstrap),
                 "fingerprint": cell.fingerprints["predictions"],
@@ -127,12 +138,14 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c")
     parser.add_argument("--arms", action="append", default=[], help="only arms that match one of these patterns")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so many minutes")
+    parser.add_argument("--of-arm", action="append", default=[], metavar="ARM.a.b=c", help="a setting of one arm")
     parser.add_argument("--at-a-time", type=int, default=8, help="arms between two writings of the file")
     options = parser.parse_args()
     cfg = recipes.load(options.recipe, options.set)
     cfg = cfg.model_copy(update={"name": options.name or cfg.name})
     for arm, reason in arms.chosen(cfg).left_out.items():
         print(f"arm {arm} is left out: {reason}", file=sys.stderr)
+    cfg = written_out(cfg, options.of_arm)
     store, make, started = Store(options.store), executor(cfg), time.monotonic()
     cells = [
         c for c in experiment.expand(cfg) if not options.arms or any(fnmatch.fnmatch(c.arm, p) for p in options.arms)
