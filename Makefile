@@ -19,8 +19,13 @@ test: lint
 drills: setup-dev
 	@$(QUIET) $(BIN)/python tests/drills/run.py $(DRILLS)
 
+# Those that need no data and no vLLM; figures as JSON under out/bench. The others say at their top how they are called.
+BENCHES = swing swing_scale training training_peers training_scale backbones detach ledger
+
 bench: setup-dev
-	@set -e; for script in tests/bench/*.py; do echo "$$script"; $(QUIET) $(BIN)/python "$$script"; done
+	@mkdir -p out/bench
+	@set -e; for name in $(BENCHES); do echo "$$name"; \
+	  $(QUIET) $(BIN)/python tests/bench/$$name.py --out out/bench/$$name.json; done
 
 lint: setup-dev
 	@$(BIN)/ruff check .

@@ -4,7 +4,7 @@
 
 docs/figures.json: {"machine", "date", "rows": [{"what", "figure", "how"}]}
 docs/results/<name>.json: finished cells and comparisons of a run, taken over by `--take RUN_FOLDER NAME`.
-docs/results/<name>.jsonl: cells of an experiment that went on over several sessions, written by cells.py.
+docs/results/<name>.jsonl: cells of an experiment that is run piece by piece, written by cells.py: see tables.py.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -43,35 +44,11 @@ def results(name: str) -> str:
     return "\n".join(lines)
 
 
-def cells(name: str) -> str:
-    """The same of a .jsonl; a name that ends in `cold` shows the rows of cold items.
-
-    Intervals are normal: the repetitions' mean and its standard error over test users, resampled within splits.
-    """
-    lines = (ROOT / "docs" / "results" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows, part = [json.loads(line) for line in lines], "cold" if name.endswith("cold") else "all"
-    reference = rows[0]["reference"]
-    out = [f"| arm | n | AUC | gAUC | LogLoss | AUC - {reference} | gAUC - the same |", "|-|-|-|-|-|-|-|"]
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        mine = [row for row in rows if row["arm"] == arm]
-        tests = [row["test"] if part == "all" else row["test"]["cold"] for row in mine]
-        means = [f"{np.mean([t[metric] for t in tests]):.4f}" for metric in ("auc", "gauc", "logloss")]
-        pairs = [[row["differences"].get(part, {}).get(metric) for row in mine] for metric in ("auc", "gauc")]
-        out.append(f"| {arm} | {len(mine)} | {' | '.join([*means, *map(pooled, pairs)])} |")
-    return "\n".join(out)
-
-
-def pooled(pairs: list[list[float] | None]) -> str:
-    """(difference, standard error) of each repetition -> mean with its 95 % interval."""
-    there = np.array([pair for pair in pairs if pair is not None])
-    if not len(there):
-        return "-"
-    mean, wide = there[:, 0].mean(), 1.96 * np.sqrt((there[:, 1] ** 2).sum()) / len(there)
-    return difference({"difference": mean, "low": mean - wide, "high": mean + wide})
-
-
 def difference(row: dict[str, Any] | None) -> str:
     return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" if row else "-"
+
+
+TABLES = {"results": results, "cells": tables.cells, "cross": tables.cross, "slices": tables.slices}
 
 
 def render(text: str) -> str:
@@ -79,10 +56,15 @@ def render(text: str) -> str:
 
     def fill(match: re.Match[str]) -> str:
         kind, _, name = match[1].partition(":")
-        made = figures() if kind == "figures" else {"results": results, "cells": cells}[kind](name)
+        made = figures() if kind == "figures" else TABLES[kind](name)
         return f"<!-- {match[1]} -->\n{made}\n<!-- end -->"
 
-    return re.sub(r"<!-- ((?:figures|(?:results|cells):[a-z0-9-]+)) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- ((?:figures|(?:results|cells|cross|slices):[a-z0-9:-]+)) -->\n.*?<!-- end -->",
+        fill,
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def take(folder: Path, name: str) -> None:
