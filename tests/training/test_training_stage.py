@@ -70,7 +70,9 @@ def test_knowledge_tells_cold_items_apart(tmp_path: Path) -> None:
         store, marks = planted(tmp_path / name, users=MANY, cold=cold)
         marks, predictions = fit(store, marks, config("data.cold_items=0.2", *settings))
         assert set(predictions.filter(predictions["cold"])["item"].to_pylist()) <= set(cold)
-        found[name] = evaluate(predictions)["test"]
+        measured = evaluate(predictions)
+        found[name] = measured["test"]
+        assert measured["validation"]["cold"]["rows"] > 0  # what is meant for new items is chosen there
     assert found["none"]["warm"]["auc"] > 0.8
     assert found["none"]["cold"]["auc"] < 0.7
     assert found["knowledge"]["cold"]["auc"] > 0.8
@@ -158,14 +160,16 @@ def test_a_finished_model_is_not_trained_again(tmp_path: Path) -> None:
 def test_evaluation_without_both_labels_is_null_not_nan() -> None:
     table = pa.table(
         {
-            "user": [1, 1],
-            "label": [True, True],
-            "score": [0.5, 0.6],
-            "split": ["valid", "test"],
-            "cold": [False, True],
+            "user": [1, 1, 1],
+            "label": [True, True, False],
+            "score": [0.5, 0.6, 0.4],
+            "split": ["valid", "test", "valid"],
+            "cold": [False, True, True],
         }
     )
     found = evaluate(table)
+    assert found["validation"]["auc"] == 1.0
+    assert found["validation"]["cold"]["rows"] == 1
     assert found["test"]["auc"] is None
     assert found["test"]["cold"]["rows"] == 1
     assert found["test"]["warm"]["logloss"] is None

@@ -14,10 +14,11 @@ _SPLITS = {"validation": VALID, "test": TEST}
 
 
 def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
-    """{validation: {auc, gauc, logloss, ece, rows}, test: {..., warm: {...}, cold: {...}, slices: {...}}}.
+    """{validation: {auc, gauc, logloss, ece, rows, warm: {...}, cold: {...}}, test: {the same, slices: {...}}}.
 
-    Warm and cold are there when there are cold rows; slices: {items: [...], users: [...], text: [...]} of `slices`,
-    each with its name, counts and metrics. A metric that its rows do not define (one label only) is None.
+    Warm and cold are there when there are cold rows, in validation too: what is meant for new items is chosen there.
+    slices: {items: [...], users: [...], text: [...]} of `slices`, each with its name, counts and metrics. A metric that
+    its rows do not define (one label only) is None.
     """
     user, label, score = (predictions[name].to_numpy() for name in ("user", "label", "score"))
     cold = predictions["cold"].to_numpy()
@@ -25,7 +26,7 @@ def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
     for name, split in _SPLITS.items():
         rows = pc.equal(predictions["split"], split).to_numpy()
         out[name] = _plain(measure(user[rows], label[rows], score[rows]))
-        if name == "test" and cold[rows].any():
+        if cold[rows].any():
             for part, mask in (("warm", rows & ~cold), ("cold", rows & cold)):
                 out[name][part] = _plain(measure(user[mask], label[mask], score[mask]))
     out["test"]["slices"] = _slices(predictions.filter(pc.equal(predictions["split"], TEST)))
