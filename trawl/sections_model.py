@@ -42,6 +42,7 @@ class Model(Section):
     rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
     numeric_fields: tuple[str, ...] = ()  # fields of users or items that are numbers, as ["year"]
     numeric_bins: Annotated[int, Field(ge=2)] = 16  # buckets of each, at quantiles of training's values
+    ignored_fields: tuple[str, ...] = ()  # fields of users or items that the model is not to read, as ["gender"]
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of ids read as unknown in a training batch
     user_id_dropout: Share = 0.5  # the same for user ids: under a split by users every scored user is unknown
     value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
@@ -84,6 +85,16 @@ class Model(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"{', '.join(names)}: name each source once")
         return names
+
+    @model_validator(mode="after")
+    def _fields_read(self) -> Self:
+        genre = (self.similarity_field,) if self.similarity and "genre" in self.similarity_of else ()
+        for name in self.ignored_fields:
+            if name in (*self.numeric_fields, *genre):
+                raise ValueError(
+                    f"model.ignored_fields: {name!r} is read by model.numeric_fields or the genre similarity"
+                )
+        return self
 
     @model_validator(mode="after")
     def _target_alone(self) -> Self:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import config, planted
 
-from trawl.errors import InputError
+from trawl.errors import ConfigError, InputError
 from trawl.inputs import Inputs
 from trawl.model.keys import keys
 from trawl.model.lexicon import field_codes
@@ -117,6 +117,23 @@ def test_a_numeric_field_that_is_none_is_named(tmp_path: Path, name: str, says: 
     cfg = config(f"model.numeric_fields=['{name}']")
     with pytest.raises(InputError, match=says):
         material(inputs_of(tmp_path), cfg)
+
+
+def test_an_ignored_field_is_in_no_vocabulary(tmp_path: Path) -> None:
+    found = {}
+    for cfg in (config(), config("model.ignored_fields=['shelf']")):
+        model, world = material(inputs_of(tmp_path / cfg.digest()), cfg)
+        found[cfg.model.ignored_fields] = set(world.world.items.fields) | set(world.world.users.fields)
+        assert set(model.item.fields.names) <= found[cfg.model.ignored_fields]
+        assert ("model.ignored_fields" in keys(cfg)) == bool(cfg.model.ignored_fields)
+    assert found[()] - found["shelf",] == {"shelf"}
+
+
+def test_an_ignored_field_that_is_none_or_is_read_elsewhere_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="ignored_fields: neither users nor items have a field 'heigth'; fields: shelf"):
+        material(inputs_of(tmp_path), config("model.ignored_fields=['heigth']"))
+    with pytest.raises(ConfigError, match="'year' is read by model.numeric_fields"):
+        config("model.ignored_fields=['year']", "model.numeric_fields=['year']")
 
 
 def test_numeric_fields_travel_with_the_bundle(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def keys(cfg: Config) -> tuple[str, ...]:
     out = [*_ALWAYS, *(f"model.{key}" for key in _backbone(cfg.model))]
     out += ["model.history_ratings", "model.rate_feature"] if uses.stars(cfg) else ["model.features"]
     out += ["model.numeric_fields", "model.numeric_bins"] if cfg.model.numeric_fields else []
+    out += ["model.ignored_fields"] if cfg.model.ignored_fields else []
     sides = [side for side in uses.SIDES if uses.adapts(cfg, side)]
     if uses.knowledge(cfg):
         out += ["model.injection"]

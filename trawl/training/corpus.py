@@ -55,9 +55,9 @@ class Tables:
 def learn(tables: Tables, kept: Array, cfg: Config) -> Lexicon:
     """`kept`: (log rows,) bool, false for what training users' histories leave out.
 
-    Raises InputError for a numeric field that is not there or holds no number, and for genres that are not there.
+    Raises InputError for a named field that is not there, a numeric one without numbers, and for genres not there.
     """
-    check_numeric(tables, cfg)
+    check_fields(tables, cfg)
     items, ratings = _of_training(tables, kept)
     item_fields = vocabulary(tables.item_fields, items, cfg)
     check_genres(item_fields, cfg)
@@ -134,15 +134,15 @@ def first_items(tables: Tables, lexicon: Lexicon, width: int) -> torch.Tensor:
     return out * (ID_STD / max(float(np.sqrt(squares / max(1, len(there) * width))), 1e-12))
 
 
-def check_numeric(tables: Tables, cfg: Config) -> None:
-    """Raises InputError for a numeric field that neither users nor items have."""
-    wanted = cfg.model.numeric_fields
-    both = [tables.user_fields, tables.item_fields] if wanted else []
+def check_fields(tables: Tables, cfg: Config) -> None:
+    """Raises InputError for a numeric or ignored field that neither users nor items have."""
+    wanted = {key: getattr(cfg.model, key) for key in ("numeric_fields", "ignored_fields")}
+    both = [tables.user_fields, tables.item_fields] if any(wanted.values()) else []
     there = {name for fields in both for _, names, _ in entries(fields) for name in pc.unique(names).to_pylist()}
-    for name in wanted:
-        if name not in there:
+    for key, names in wanted.items():
+        if missing := [name for name in names if name not in there]:
             known = ", ".join(sorted(there)) or "there are none"
-            raise InputError(f"model.numeric_fields: neither users nor items have a field {name!r}; fields: {known}")
+            raise InputError(f"model.{key}: neither users nor items have a field {missing[0]!r}; fields: {known}")
 
 
 def check_genres(item_fields: Mapping[str, Sequence[str]], cfg: Config) -> None:
@@ -161,9 +161,9 @@ def check_genres(item_fields: Mapping[str, Sequence[str]], cfg: Config) -> None:
 
 
 def vocabulary(fields: pa.ChunkedArray, seen: Array, cfg: Config, least: int = 1) -> dict[str, list[str]]:
-    """The values of each field as `field_values`, of a numeric one the bounds of its buckets."""
+    """The values of each field as `field_values`, of a numeric one the bounds of its buckets; without ignored ones."""
     numeric = cfg.model.numeric_fields
-    found = field_values(fields, seen, least, numeric)
+    found = field_values(fields, seen, least, (*numeric, *cfg.model.ignored_fields))
     values: dict[str, list[Array]] = {}
     for owner, name, value in entries(fields) if numeric else []:
         for field_name in set(pc.unique(name).to_pylist()) & set(numeric):
