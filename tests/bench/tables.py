@@ -96,9 +96,9 @@ def metric(name: str) -> Callable[[Row], float | None]:
 
 
 def cells(name: str) -> str:
-    """A row per arm: means over the repetitions, differences in AUC, gAUC and LogLoss."""
+    """A row per arm that is named, not crossed: means over the repetitions, differences in AUC, gAUC and LogLoss."""
     found = read(name)
-    gaps = {n: [found.gap(n, metric(m)) for m in ("auc", "gauc", "logloss")] for n in found.names()}
+    gaps = {n: [found.gap(n, metric(m)) for m in ("auc", "gauc", "logloss")] for n in found.names() if not crossed(n)}
     bound, one = holm(g for row in gaps.values() for g in row), len({b for b, _ in gaps}) == 1
     head = ["arm", "n", "AUC", "gAUC", "LogLoss", "dAUC", "dgAUC", "dLogLoss"]
     lines = [] if one else ["backbone"]
@@ -113,13 +113,13 @@ def cells(name: str) -> str:
 def cross(name: str) -> str:
     """Arms named knowledge+adapter+loss: a row per knowledge and adapter, a column per loss and metric."""
     found = read(name)
-    crossed = [n for n in found.names() if n[1].count("+") == 2]
-    gaps = {(n[1], m): found.gap(n, metric(m)) for n in crossed for m in ("auc", "gauc")}
+    arms = [n for n in found.names() if crossed(n)]
+    gaps = {(n[1], m): found.gap(n, metric(m)) for n in arms for m in ("auc", "gauc")}
     bound = holm(gaps.values())
     lines = [header(["knowledge, adapter", "n", *(f"d{m}, {loss}" for m in ("AUC", "gAUC") for loss in LOSSES)])]
-    for left in dict.fromkeys(arm.rpartition("+")[0] for _, arm in crossed):
+    for left in dict.fromkeys(arm.rpartition("+")[0] for _, arm in arms):
         shown = [show(gaps.get((f"{left}+{loss}", m)), bound) for m in ("auc", "gauc") for loss in LOSSES]
-        n = max(len(found.of(b, arm)) for b, arm in crossed if arm.rpartition("+")[0] == left)
+        n = max(len(found.of(b, arm)) for b, arm in arms if arm.rpartition("+")[0] == left)
         lines.append(line([left.replace("+", ", "), str(n), *shown]))
     return "\n".join(lines)
 
@@ -127,13 +127,18 @@ def cross(name: str) -> str:
 def slices(name: str) -> str:
     """A row per arm: differences in AUC by how many training interactions the item has, rarest fifth first."""
     found = read(name)
-    arms = [n for n in found.names() if n[1] != found.rows[0]["reference"]]
+    arms = [n for n in found.names() if n[1] != found.rows[0]["reference"] and not crossed(n)]
     parts = ("q1", "q2", "q3", "q4", "q5")
     gaps = {(n, part): found.gap(n, of_slice(part)) for n in arms for part in parts}
     bound = holm(gaps.values())
     lines = [header(["arm", *("rarest fifth", "2", "3", "4", "commonest fifth")])]
     lines += [line([n[1], *(show(gaps[n, part], bound) for part in parts)]) for n in arms]
     return "\n".join(lines)
+
+
+def crossed(name: tuple[str, str]) -> bool:
+    """Whether an arm is one of knowledge x adapter x loss."""
+    return name[1].count("+") == 2
 
 
 def of_slice(part: str) -> Callable[[Row], float | None]:
