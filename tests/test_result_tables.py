@@ -23,7 +23,9 @@ def tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def row(arm: str, repetition: int, auc: float, backbone: str = "din") -> dict[str, Any]:
     numbers = {"auc": auc, "gauc": auc - 0.05, "logloss": 0.5}
     test = numbers | {"cold": numbers | {"auc": auc - 0.1}, "slices": {"items": [{"name": "q1", "auc": auc + 0.01}]}}
-    return {"arm": arm, "repetition": repetition, "backbone": backbone, "reference": "none", "test": test}
+    drawn = {} if arm == "none" else {"all": {"auc": [0.011, 0.003]}}
+    named = {"arm": arm, "repetition": repetition, "backbone": backbone, "reference": "none"}
+    return named | {"test": test, "differences": drawn}
 
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -43,7 +45,7 @@ def world(folder: Path) -> None:
 
 def test_a_difference_is_paired_and_its_interval_is_students(tables: ModuleType, tmp_path: Path) -> None:
     world(tmp_path)
-    found = tables.read("planted").gap(("din", "given+moe+cosine"), tables.metric("auc"))
+    found = tables.read("planted").gap(("din", "given+moe+cosine"), lambda test: test["auc"])
     # pairing takes the levels of the repetitions out: they differ by more than the shift
     expected = stats.ttest_1samp(SHIFTS, 0.0)
     assert found.mean == pytest.approx(0.011)
@@ -55,7 +57,8 @@ def test_a_star_stands_at_what_holm_leaves(tables: ModuleType, tmp_path: Path) -
     world(tmp_path)
     _, _, none, ours = tables.cells("planted").splitlines()
     assert none.startswith("| none | 3 | 0.7100 | 0.6600 | 0.5000 | - |")
-    assert "+0.0110 ± 0.0025 *" in ours
+    # the interval of AUC is the bootstrap's, 1.96 x .003 / sqrt(3); gAUC has none here and takes Student's
+    assert ours.endswith("| +0.0110 [+0.0076, +0.0144] * | +0.0110 [+0.0085, +0.0135] * | +0.0000 [+0.0000, +0.0000] |")
     better, _ = tables.cross("planted").splitlines()[2:]
     assert better.count("*") == 2
 
@@ -70,7 +73,7 @@ def test_holm_stops_at_the_first_that_fails(tables: ModuleType, values: tuple[fl
 def test_cold_rows_and_slices_are_read_apart(tables: ModuleType, tmp_path: Path) -> None:
     world(tmp_path)
     assert "| none | 3 | 0.6100 |" in tables.cells("planted:cold")
-    assert tables.slices("planted").splitlines()[2].startswith("| given-sim | +0.0110 ± 0.0025 * | - |")
+    assert tables.slices("planted").splitlines()[2].startswith("| given-sim | +0.0110 [+0.0085, +0.0135] * | - |")
 
 
 def test_the_cross_has_a_row_for_each_knowledge_and_adapter(tables: ModuleType, tmp_path: Path) -> None:
@@ -90,6 +93,8 @@ def test_another_backbone_has_its_own_reference(tables: ModuleType, tmp_path: Pa
     assert "| deepfm | given-sim | 3 | 0.6055 | 0.5555 | 0.5000 | +0.0055" in tables.cells("planted")
 
 
-def test_one_repetition_has_no_interval(tables: ModuleType, tmp_path: Path) -> None:
-    write(tmp_path, [row("none", 0, 0.7), row("given", 0, 0.8)])
-    assert tables.cells("planted").endswith("| given | 1 | 0.8000 | 0.7500 | 0.5000 | - | - | - |")
+def test_one_repetition_has_the_interval_of_its_users_and_no_star(tables: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path, [row("none", 0, 0.7), row("given", 0, 0.711)])
+    assert tables.cells("planted").endswith(
+        "| given | 1 | 0.7110 | 0.6610 | 0.5000 | +0.0110 [+0.0051, +0.0169] | - | - |"
+    )

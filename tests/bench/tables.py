@@ -1,8 +1,9 @@
 """Tables from cells that cells.py wrote: docs/results/<name>.jsonl, a line per arm, backbone and repetition.
 
-A difference is paired by repetition with the arm without knowledge of the same backbone. Its interval is Student's
-over the repetitions, each a split and an initialisation of its own, so it holds the noise of test users and of seeds.
-A star: |t| is significant at 5 % after Holm's correction over all differences of the table.
+A difference is paired by repetition with the arm without knowledge of the same backbone. Its 95 % interval is of a
+paired bootstrap over the test users of each split, which holds no noise of seeds. A star asks for more: Student's t
+over the repetitions, each a split and an initialisation of its own, is significant at 5 % after Holm's correction over
+all differences of the table. Slices have Student's interval.
 """
 
 import json
@@ -17,15 +18,16 @@ from scipy import stats
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 LOSSES = ("plain", "literal", "cosine")
 Row = dict[str, Any]
+Pick = Callable[[Row], float | None]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A mean difference over n repetitions, its half width at 95 %, its p."""
+    """A mean difference over the repetitions, half the width of its 95 % interval, Student's p (1 of a single one)."""
 
     mean: float
     half: float
-    p: float
+    p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,26 @@ class Cells:
     def mean(self, name: tuple[str, str], metric: str) -> str:
         return f"{np.mean([test[metric] for test in self.of(*name).values()]):.4f}"
 
-    def gap(self, name: tuple[str, str], pick: Callable[[Row], float | None], against: str = "") -> Gap | None:
-        """The difference of what `pick` finds in the metrics of a repetition; None below two repetitions."""
+    def gap(self, name: tuple[str, str], pick: Pick) -> Gap | None:
+        """The difference to the reference of what `pick` finds in the metrics of a repetition; None of no pair."""
         backbone, arm = name
-        reference = against or self.rows[0]["reference"]
+        reference = self.rows[0]["reference"]
         if arm == reference:
             return None
         ours, theirs = self.of(backbone, arm), self.of(backbone, reference)
         pairs = [(pick(ours[r]), pick(theirs[r])) for r in sorted(set(ours) & set(theirs))]
         return student([a - b for a, b in pairs if a is not None and b is not None])
+
+    def metric_gap(self, name: tuple[str, str], metric: str) -> Gap | None:
+        """The same of a metric, with the interval of the bootstrap that stands in the rows."""
+        found = self.gap(name, lambda test: test.get(metric))
+        mine = [row for row in self.rows if (row["backbone"], row["arm"]) == name]
+        drawn = [row["differences"].get(self.part, {}).get(metric) for row in mine]
+        errors = np.array([pair[1] for pair in drawn if pair])
+        if not len(errors):
+            return found
+        mean = found.mean if found else float(np.mean([pair[0] for pair in drawn if pair]))
+        return Gap(mean, 1.96 * float(np.sqrt((errors**2).sum())) / len(errors), found.p if found else 1.0)
 
 
 def read(name: str) -> Cells:
@@ -66,7 +79,7 @@ def read(name: str) -> Cells:
 
 
 def student(values: list[float]) -> Gap | None:
-    """Mean, half width of the 95 % interval and two-sided p of differences that are one for each repetition."""
+    """Of differences that are one for each repetition; None below two."""
     n = len(values)
     if n < 2:
         return None
@@ -88,17 +101,16 @@ def holm(gaps: Iterable[Gap | None]) -> float:
 
 
 def show(gap: Gap | None, bound: float) -> str:
-    return f"{gap.mean:+.4f} ± {gap.half:.4f}{' *' if gap.p <= bound else ''}" if gap else "-"
-
-
-def metric(name: str) -> Callable[[Row], float | None]:
-    return lambda test: test.get(name)
+    if gap is None:
+        return "-"
+    low, high = gap.mean - gap.half, gap.mean + gap.half
+    return f"{gap.mean:+.4f} [{low:+.4f}, {high:+.4f}]{' *' if gap.p <= bound else ''}"
 
 
 def cells(name: str) -> str:
     """A row per arm that is named, not crossed: means over the repetitions, differences in AUC, gAUC and LogLoss."""
     found = read(name)
-    gaps = {n: [found.gap(n, metric(m)) for m in ("auc", "gauc", "logloss")] for n in found.names() if not crossed(n)}
+    gaps = {n: [found.metric_gap(n, m) for m in ("auc", "gauc", "logloss")] for n in found.names() if not crossed(n)}
     bound, one = holm(g for row in gaps.values() for g in row), len({b for b, _ in gaps}) == 1
     head = ["arm", "n", "AUC", "gAUC", "LogLoss", "dAUC", "dgAUC", "dLogLoss"]
     lines = [] if one else ["backbone"]
@@ -114,7 +126,7 @@ def cross(name: str) -> str:
     """Arms named knowledge+adapter+loss: a row per knowledge and adapter, a column per loss and metric."""
     found = read(name)
     arms = [n for n in found.names() if crossed(n)]
-    gaps = {(n[1], m): found.gap(n, metric(m)) for n in arms for m in ("auc", "gauc")}
+    gaps = {(n[1], m): found.metric_gap(n, m) for n in arms for m in ("auc", "gauc")}
     bound = holm(gaps.values())
     lines = [header(["knowledge, adapter", "n", *(f"d{m}, {loss}" for m in ("AUC", "gAUC") for loss in LOSSES)])]
     for left in dict.fromkeys(arm.rpartition("+")[0] for _, arm in arms):
@@ -141,7 +153,7 @@ def crossed(name: tuple[str, str]) -> bool:
     return name[1].count("+") == 2
 
 
-def of_slice(part: str) -> Callable[[Row], float | None]:
+def of_slice(part: str) -> Pick:
     def pick(test: Row) -> float | None:
         rows = {row["name"]: row for row in test.get("slices", {}).get("items", [])}
         return rows[part]["auc"] if part in rows else None
