@@ -23,9 +23,10 @@ def training(path: Path, cfg: Config) -> Training:
     return Training(model, found, cfg)
 
 
-@pytest.mark.parametrize("backbone", ["din", "deepfm"])
+@pytest.mark.parametrize("backbone", ["din", "deepfm", "dien"])
 def test_bfloat16_steps_learn_and_parameters_stay_wide(tmp_path: Path, backbone: str) -> None:
     cfg = config(*ALL, "training.precision=bfloat16", f"model.backbone={backbone}")
+    cfg = cfg.override("model.dien_auxiliary=0.1") if backbone == "dien" else cfg
     run = training(tmp_path, cfg)
     kinds = set()
     for module in run.model.backbone.modules():

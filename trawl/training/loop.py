@@ -5,6 +5,7 @@ anchors of the contrastive losses are drawn from the global batch; each worker a
 the vectors, so that 1 and 2 workers minimise the same function. The test split is never read here.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -164,18 +165,27 @@ class Training:
         self._sums = self.group.gather(np.asarray(self.progress.sums)).reshape(self.group.size, -1).tolist()
 
     def _step(self, step: int, picks: Ints) -> None:
-        own = np.array_split(picks, self.group.size)[self.group.rank]
+        own, weight = self._share_of(picks)
         rows, epoch = self.material.train, self.progress.epoch
         batch = self.material.behaviour.batch(rows.take(own), self.dtype)
         batch = self.place.take(self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step))
         self.optimizers.begin(epoch * self.steps + step)
-        parts = self.loss(self.place.forward(batch), batch, len(picks) / self.group.size)
+        parts = self.loss(self.place.forward(batch), batch, weight)
         self.norms.measure(step, parts.weighted, self.progress.norms)
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
         self.optimizers.step()
         for place, number in enumerate(parts.numbers()):
             self.progress.sums[place] += number * len(picks)
+
+    def _share_of(self, picks: Ints) -> tuple[Ints, float]:
+        """This worker's rows of a global batch, and what the sum of their losses is divided by.
+
+        A batch may have fewer rows than there are workers. A worker without any computes the first one at no weight:
+        layers need not take empty batches, and all workers average the same gradients.
+        """
+        own = np.array_split(picks, self.group.size)[self.group.rank]
+        return (own, len(picks) / self.group.size) if len(own) else (picks[:1], math.inf)
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
