@@ -250,7 +250,7 @@ def test_an_unknown_run_names_those_there_are(done: tuple[Run, Heard, Filling]) 
 
 
 def test_p_over_the_whole_table_is_holms_over_all_its_rows() -> None:
-    from trawl.experiment import over_the_table
+    from trawl.training.comparing import over_the_table
 
     rows = over_the_table([{"p": p} for p in (0.03, None, 0.01, 0.04)])
     assert [r["p_table"] for r in rows] == [pytest.approx(0.06), None, pytest.approx(0.03), pytest.approx(0.06)]
