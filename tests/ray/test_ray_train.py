@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from planted import config, planted
 
-from trawl.errors import EngineDied
+from trawl.errors import ConfigError, EngineDied, StoreError
 from trawl.executors import Inline
-from trawl.stage import run_stage
+from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 from trawl.training import trainer
+from trawl.training.diverging import Diverged
 from trawl.training.stage import MODEL
 
 SETTINGS = (
@@ -133,3 +134,32 @@ def test_a_training_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch:
     with pytest.raises(EngineDied, match="no such thing as this material") as caught:
         trainer.train_on_ray(_fails, config(*SETTINGS), store, ("model", "x", "_work"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_that_diverges_is_not_tried_again(tmp_path: Path) -> None:
+    """Both workers end at the first checkpoint after it, and the driver names the key."""
+    store, marks = planted(tmp_path, users=30)
+    cfg = config(*SETTINGS, "resources.training_workers=2", "resources.checkpoint_steps=2", "training.lr=1e200")
+    with pytest.raises(Diverged, match=r"first 2 steps of epoch 0; take a smaller training\.lr \(it is 1e\+200\)"):
+        run_stage(MODEL, cfg, store, marks, Inline())
+    mark = fingerprint(MODEL, cfg, marks)
+    assert not [n for n in store.names("model", mark, "_work", "train") if n.startswith("checkpoint_")]
+    assert store.manifest("model", mark) is None
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_workers_than_cpus_are_refused_before_they_wait_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"training_workers = 999, its workers ask for a CPU each, this machine has 4; take"
+    ):
+        trainer.train_on_ray(_fails, config(*SETTINGS, "resources.training_workers=999"), Store(str(tmp_path)), ("x",))
+
+
+def test_an_error_of_a_worker_comes_back_as_itself() -> None:
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    there = WorkerGroupError("long", {1: UserExceptionWithTraceback(StoreError("disk: full"), "trace")})
+    found = trainer._died(there)
+    assert (type(found), str(found)) == (StoreError, "disk: full")

@@ -1,7 +1,5 @@
 """Batches with fewer rows than workers: a worker without any changes nothing, whatever the backbone."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch

@@ -23,6 +23,7 @@ from trawl.model.recommender import Recommender
 from trawl.model.world import World
 from trawl.training import metrics
 from trawl.training.batches import Behaviour, Rows
+from trawl.training.diverging import check_losses, check_scores
 from trawl.training.gates import Loads
 from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
@@ -162,7 +163,9 @@ class Training:
 
     def _share(self) -> None:
         """Every worker's sums of the epoch so far, for the state: one worker saves it and all go on from it."""
-        self._sums = self.group.gather(np.asarray(self.progress.sums)).reshape(self.group.size, -1).tolist()
+        now = self.progress
+        self._sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).tolist()
+        check_losses(self._sums, now.epoch, now.step, self.cfg.training)
 
     def _step(self, step: int, picks: Ints) -> None:
         own, weight = self._share_of(picks)
@@ -189,7 +192,9 @@ class Training:
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).mean(axis=0)
+        self._share()
+        check_scores(validation, now.epoch, self.cfg.training)
+        sums = np.asarray(self._sums).mean(axis=0)
         record: dict[str, Any] = {"epoch": now.epoch}
         record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
         if not record["auxiliary"]:
@@ -198,7 +203,7 @@ class Training:
         if gates := self.gates():
             record["gates"] = gates
         seconds = round(now.seconds, 3)
-        better = validation["auc"] > now.best_auc
+        better = not validation["auc"] <= now.best_auc  # one that is not defined tells none apart: the last is kept
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch

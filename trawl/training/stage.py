@@ -183,9 +183,11 @@ def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
 
 
 def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]:
+    from trawl.training.metrics import plain
+
     seconds = sum(float(epoch["seconds"]) for epoch in progress.epochs)
     return {
-        "epochs": progress.epochs,
+        "epochs": [epoch | {"validation": plain(epoch["validation"])} for epoch in progress.epochs],
         "best_epoch": progress.best_epoch,
         "samples": samples,
         "samples_per_second": round(samples * len(progress.epochs) / max(seconds, 1e-9), 1),

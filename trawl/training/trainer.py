@@ -7,21 +7,23 @@ numbers. Ray takes a second or two for each, in which the steps wait.
 """
 
 import io
+import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from trawl.config import Config
 from trawl.connection import address, connect
 from trawl.environment import peak_mib
-from trawl.errors import ConfigError, EngineDied
+from trawl.errors import ArtifactError, ConfigError, EngineDied, TrawlError
 from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
 from trawl.training import epochs
+from trawl.training.diverging import Diverged
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
 from trawl.training.machine import settle
@@ -45,8 +47,7 @@ def train_here(
     training = Training(model, material, cfg, device=device_of(cfg))
     kept = bool(store and folder and cfg.resources.checkpoint_steps)
     if store and kept and store.exists(*folder, _STATE):
-        data = io.BytesIO(store.read_bytes(*folder, _STATE))
-        training.restore(torch.load(data, weights_only=True, map_location="cpu"))
+        _go_on(training, io.BytesIO(store.read_bytes(*folder, _STATE)), store.where(*folder, _STATE))
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
         if store and kept:
@@ -62,6 +63,18 @@ def train_here(
     return training.run(report), peak_mib()
 
 
+def _go_on(training: Training, state: IO[bytes], where: str) -> None:
+    """Restore a kept state. Raises ArtifactError for one that is broken, or of a model that another trawl made."""
+    try:
+        training.restore(torch.load(state, weights_only=True, map_location="cpu"))
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        lines = str(error).strip().splitlines()
+        raise ArtifactError(
+            f"{where}: is no state that this training can go on from ({lines[0] if lines else type(error).__name__}); "
+            "remove it and run again: the training begins anew"
+        ) from error
+
+
 def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
     store.write_text(f"{len(training.progress.epochs)}/{training.cfg.training.epochs}", *folder, EPOCH)
 
@@ -69,26 +82,22 @@ def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
 def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
     """`resources.training_workers` workers; checkpoints below `folder` of the store.
 
-    Raises EngineDied, and ConfigError where GPUs are asked for and this machine has none.
+    Raises EngineDied, Diverged, and ConfigError where this machine, which is all there is, has not what they ask for.
     """
     connect(cfg)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpus, storage, name = cfg.resources.training_gpus, store.path(*folder), "train"
-    if gpus and not address(cfg) and not ray.cluster_resources().get("GPU"):  # else it would wait for one for ever
-        raise ConfigError(
-            "model: its workers ask for a GPU each, this machine has none; set resources.training_gpus to 0, or name a "
-            "cluster with resources.ray_address"
-        )
+    workers, gpus = cfg.resources.training_workers, cfg.resources.training_gpus
+    storage, name = store.path(*folder), "train"
+    if not address(cfg):  # else it would wait for ever; a cluster elsewhere may start nodes when they are asked for
+        _check_room(ray.cluster_resources(), workers, bool(gpus))
     needs = {"CPU": 1.0} | ({"GPU": 1.0} if gpus else {})
     store.fs.create_dir(storage, recursive=True)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=cfg.resources.training_workers, use_gpu=bool(gpus), resources_per_worker=needs
-        ),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=bool(gpus), resources_per_worker=needs),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         run_config=ray.train.RunConfig(
             name=name,
@@ -102,6 +111,8 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
         result = trainer.fit()
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise _died(error) from error
+    if result.return_value:
+        raise Diverged(result.return_value)
     if result.checkpoint is None:
         raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
     with result.checkpoint.as_directory() as path:
@@ -109,7 +120,21 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
     return Progress(**state["progress"]), float(state["peak_mib"])
 
 
-def _worker(settings: dict[str, Any]) -> None:
+def _check_room(there: Mapping[str, float], workers: int, gpus: bool) -> None:
+    """`there`: what a cluster of this machine alone offers."""
+    asked = {"CPU": "take fewer, or raise resources.num_cpus"}
+    asked |= {"GPU": "set resources.training_gpus to 0, or take fewer"} if gpus else {}
+    for kind, todo in asked.items():
+        count = int(there.get(kind, 0))
+        if count < workers:
+            raise ConfigError(
+                f"model: resources.training_workers = {workers}, its workers ask for a {kind} each, this machine has "
+                f"{count or 'none'}; {todo}, or name a cluster with resources.ray_address"
+            )
+
+
+def _worker(settings: dict[str, Any]) -> str:
+    """Train; returns what is wrong with the recipe, or nothing."""
     import ray.train
 
     cfg: Config = settings["cfg"]
@@ -120,8 +145,8 @@ def _worker(settings: dict[str, Any]) -> None:
     training = Training(model, material, cfg, group, device_of(cfg))
     last = ray.train.get_checkpoint()
     if last is not None:
-        with last.as_directory() as path:
-            training.restore(torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu"))
+        with last.as_directory() as path, (Path(path) / _STATE).open("rb") as file:
+            _go_on(training, file, last.path)
     first = context.get_world_rank() == 0
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
@@ -135,9 +160,17 @@ def _worker(settings: dict[str, Any]) -> None:
         if record is not None:
             _note(training, settings["store"], settings["folder"])
 
-    training.run(report)
+    try:
+        training.run(report)
+    except Diverged as error:  # in all workers at once; an exception would have Ray train on from the last checkpoint
+        return str(error)
+    return ""
 
 
-def _died(error: Exception) -> EngineDied:
+def _died(error: Exception) -> TrawlError:
+    for found in getattr(error, "worker_failures", {}).values():
+        inner = getattr(found, "_base_exc", found)  # as Ray Train wraps it
+        if isinstance(inner, TrawlError):
+            return inner
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return EngineDied(f"model: training workers failed: {lines[-1] if lines else type(error).__name__}; run again")
