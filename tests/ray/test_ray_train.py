@@ -1,5 +1,6 @@
 """The model stage on Ray Train: 1 and 2 workers agree, and a killed worker's group goes on."""
 
+import io
 import json
 import os
 import sys
@@ -8,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from planted import config, planted
 
+from trawl.config import Config
 from trawl.errors import ConfigError, EngineDied, StoreError
 from trawl.executors import Inline
+from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 from trawl.training import trainer
 from trawl.training.diverging import Diverged
-from trawl.training.stage import MODEL
+from trawl.training.loop import Training
+from trawl.training.stage import MODEL, material
 
 SETTINGS = (
     "resources.launcher=ray_train",
@@ -163,3 +168,35 @@ def test_an_error_of_a_worker_comes_back_as_itself() -> None:
     there = WorkerGroupError("long", {1: UserExceptionWithTraceback(StoreError("disk: full"), "trace")})
     found = trainer._died(there)
     assert (type(found), str(found)) == (StoreError, "disk: full")
+
+
+def _stopped(inputs: Inputs, cfg: Config, kept: list[bytes]) -> None:
+    """The states that a training of this process keeps in its second epoch, marked so that they are known again."""
+    training = Training(*material(inputs, cfg), cfg)
+
+    def report(record: Any, state: Any) -> None:
+        if training.progress.epoch == 1 and record is None:
+            training.progress.epochs[0]["seconds"] = 12345.0
+            data = io.BytesIO()
+            torch.save(state() | {"peak_mib": 1.0}, data)
+            kept.append(data.getvalue())
+
+    training.run(report)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_driver_killed_while_ray_writes_its_list_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    store, marks = planted(tmp_path, users=40)
+    cfg = config(*SETTINGS, "resources.checkpoint_steps=2")
+    kept: list[bytes] = []
+    _stopped(Inputs(store, marks, work=("model", "x", "_work")), cfg, kept)
+    home = ("model", fingerprint(MODEL, cfg, marks), "_work", "train")
+    for name, data in (("2", kept[0]), ("3", kept[1]), ("4", kept[1][:3000])):
+        store.write_bytes(data, *home, f"checkpoint_{name}", "state.pt")
+    store.write_text('{"ray_version": "2.6', *home, "checkpoint_manager_snapshot.json")
+    there = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
+    found = json.loads(store.read_text("model", there, "metrics.json"))["epochs"]
+    assert found[0]["seconds"] == 12345.0
+    calm, marks = planted(tmp_path / "undisturbed", users=40)
+    here = run_stage(MODEL, cfg.override("resources.launcher=task"), calm, marks, Inline()).fingerprint
+    assert metrics(store, there) == metrics(calm, here)

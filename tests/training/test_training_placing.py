@@ -50,16 +50,20 @@ def test_bfloat16_steps_learn_and_parameters_stay_wide(tmp_path: Path, backbone:
     assert kinds == {(True, torch.bfloat16), (False, torch.float32)}  # scores are those of the published model
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "dien"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        (*ALL, "training.positives=2", "training.temperature_learned=true", "training.weights_learned=true"),
-        ("model.similarity=true", "model.similarity_of=['cf', 'text']", "model.injection=add", "model.adapter=hybrid"),
-        (*ALL, "training.negatives=low_swing", "model.injection=add", "model.history_knowledge=false"),
-    ],
-    ids=["similar", "cf-hybrid", "low-swing"],
-)
+SIMILAR = (*ALL, "training.positives=2", "training.temperature_learned=true", "training.weights_learned=true")
+OTHERS = {
+    "cf": (
+        "model.similarity=true",
+        "model.similarity_of=['cf', 'text']",
+        "model.injection=add",
+        "model.adapter=hybrid",
+    ),
+    "low": (*ALL, "training.negatives=low_swing", "model.injection=add", "model.history_knowledge=false"),
+}
+STEPS = [(name, SIMILAR) for name in BACKBONES if name != "dien"] + [("din", other) for other in OTHERS.values()]
+
+
+@pytest.mark.parametrize(("backbone", "settings"), STEPS, ids=[*(b for b, _ in STEPS[:-2]), *OTHERS])
 def test_every_tensor_of_a_step_is_made_on_the_device(
     steps: Inputs, backbone: str, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,29 +7,29 @@ numbers. Ray takes a second or two for each, in which the steps wait.
 """
 
 import io
-import pickle
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from trawl.config import Config
 from trawl.connection import address, connect
 from trawl.environment import peak_mib
-from trawl.errors import ArtifactError, ConfigError, EngineDied, TrawlError
+from trawl.errors import ConfigError, EngineDied, TrawlError
 from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
 from trawl.training import epochs
+from trawl.training.checkpoints import STATE, go_on, go_on_from_any, put_away_broken_list
 from trawl.training.diverging import Diverged
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
 from trawl.training.machine import settle
 from trawl.training.placing import device_of
 
-_STATE = "state.pt"
+_NAME = "train"  # of Ray Train's folder of checkpoints
 _FAILURES = 2  # times that a worker group may die before the training is given up
 
 Make = Callable[[], tuple[Recommender, Material]]
@@ -46,14 +46,14 @@ def train_here(
     settle(cfg.resources.threads)
     training = Training(model, material, cfg, device=device_of(cfg))
     kept = bool(store and folder and cfg.resources.checkpoint_steps)
-    if store and kept and store.exists(*folder, _STATE):
-        _go_on(training, io.BytesIO(store.read_bytes(*folder, _STATE)), store.where(*folder, _STATE))
+    if store and kept and store.exists(*folder, STATE):
+        go_on(training, io.BytesIO(store.read_bytes(*folder, STATE)), store.where(*folder, STATE))
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
         if store and kept:
             data = io.BytesIO()
             torch.save(state(), data)
-            store.write_bytes(data.getvalue(), *folder, _STATE)
+            store.write_bytes(data.getvalue(), *folder, STATE)
         if record is None:
             return
         if store and folder:
@@ -61,18 +61,6 @@ def train_here(
         epochs.tell(record)
 
     return training.run(report), peak_mib()
-
-
-def _go_on(training: Training, state: IO[bytes], where: str) -> None:
-    """Restore a kept state. Raises ArtifactError for one that is broken, or of a model that another trawl made."""
-    try:
-        training.restore(torch.load(state, weights_only=True, map_location="cpu"))
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        lines = str(error).strip().splitlines()
-        raise ArtifactError(
-            f"{where}: is no state that this training can go on from ({lines[0] if lines else type(error).__name__}); "
-            "remove it and run again: the training begins anew"
-        ) from error
 
 
 def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
@@ -89,18 +77,19 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers, gpus = cfg.resources.training_workers, cfg.resources.training_gpus
-    storage, name = store.path(*folder), "train"
+    storage = store.path(*folder)
     if not address(cfg):  # else it would wait for ever; a cluster elsewhere may start nodes when they are asked for
         _check_room(ray.cluster_resources(), workers, bool(gpus))
     needs = {"CPU": 1.0} | ({"GPU": 1.0} if gpus else {})
     store.fs.create_dir(storage, recursive=True)
+    rest = put_away_broken_list(store, (*folder, _NAME))
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder},
+        train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder, "rest": rest},
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=bool(gpus), resources_per_worker=needs),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=_NAME,
             storage_path=storage,
             storage_filesystem=store.fs,
             failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
@@ -116,7 +105,7 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
     if result.checkpoint is None:
         raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
     with result.checkpoint.as_directory() as path:
-        state = torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu")
+        state = torch.load(Path(path) / STATE, weights_only=True, map_location="cpu")
     return Progress(**state["progress"]), float(state["peak_mib"])
 
 
@@ -145,8 +134,10 @@ def _worker(settings: dict[str, Any]) -> str:
     training = Training(model, material, cfg, group, device_of(cfg))
     last = ray.train.get_checkpoint()
     if last is not None:
-        with last.as_directory() as path, (Path(path) / _STATE).open("rb") as file:
-            _go_on(training, file, last.path)
+        with last.as_directory() as path, (Path(path) / STATE).open("rb") as file:
+            go_on(training, file, last.path)
+    elif settings["rest"]:
+        go_on_from_any(training, settings["store"], (*settings["folder"], _NAME), settings["rest"])
     first = context.get_world_rank() == 0
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
@@ -155,7 +146,7 @@ def _worker(settings: dict[str, Any]) -> str:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory(prefix="trawl-") as path:
-            torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / _STATE)
+            torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / STATE)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
         if record is not None:
             _note(training, settings["store"], settings["folder"])
