@@ -42,3 +42,27 @@ def test_a_worker_without_a_row_has_gradients_of_zero(world: Inputs, backbone: s
     assert gradients and not any(torch.count_nonzero(g.to_dense()) for g in gradients)
     training._step(1, np.array([3, 4]))
     assert training.progress.sums[0] > 0
+
+
+def test_a_state_of_two_workers_is_gone_on_from_by_one_and_by_two(world: Inputs) -> None:
+    """What is reported of an epoch is the workers' mean, so one worker goes on from that."""
+    model, found = material(world, config())
+    state = Training(model, found, config()).state()
+    count = len(state["sums"][0])
+    state["sums"] = [[1.0] * count, [3.0] * count]
+    ends = []
+    for group in (Alone(), Second()):
+        training = Training(*material(world, config()), config(), group)
+        training.restore(state)
+        ends.append(training.progress.sums[0])
+    assert ends == [2.0, 3.0]
+
+
+def test_workers_draw_dropout_of_their_own(world: Inputs) -> None:
+    place = Training(*material(world, config()), config()).place
+    drawn = []
+    for words in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)):
+        place.begin(*words)
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[-1]
+    assert len(set(drawn)) == 4

@@ -64,6 +64,13 @@ def test_the_order_of_rows_does_not_matter() -> None:
     assert difference(one, other)["auc"].mean == pytest.approx(0)
 
 
+def test_every_repetition_draws_its_own_users() -> None:
+    table = arm(0, 1.0)
+    one, two = (replicates([table] * n, 200) for n in (1, 2))
+    assert one.point == two.point
+    assert (two.draws.std(axis=0) < 0.85 * one.draws.std(axis=0)).all()  # of independent draws .71
+
+
 def test_a_thousand_resamples_of_a_real_test_split_take_seconds() -> None:
     table = arm(0, 1.0, users=600, rows=150)
     started = time.process_time()
