@@ -4,14 +4,10 @@ A recipe without arms is an experiment of one arm. Repetition r draws the split 
 data.split_seed and training.seed. Searches and paper tables stand on this: there is no second loop.
 """
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from trawl import pipeline
 from trawl.arms import changes_of, chosen
@@ -20,7 +16,6 @@ from trawl.errors import ConfigError
 from trawl.inputs import Inputs
 from trawl.model import uses
 from trawl.runs import Cell, Run, claim
-from trawl.schemas import TEST
 from trawl.stage import Executor, Outcome
 from trawl.store import Store
 
@@ -187,59 +182,12 @@ def comparisons(cfg: Config, cells: list[Cell], store: Store, executor: Executor
     reference = cfg.experiment.reference or arms[0]
     if len(arms) < 2 or not cfg.experiment.bootstrap:
         return []
+    from trawl.training import comparing
+
     marks = {arm: [c.fingerprints["predictions"] for c in cells if c.arm == arm] for arm in arms}
-    slices = ("all", "warm", "cold") if cells[0].cfg.data.cold_items > 0 else ("all",)
+    parts = ("all", "warm", "cold") if cells[0].cfg.data.cold_items > 0 else ("all",)
     rows = []
-    for part in slices:
-        rows += executor.call(compared, store, reference, marks, part, cfg.experiment.bootstrap)
-    return over_the_table(rows)
-
-
-def over_the_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with `p_table`: Holm's correction over all of them, where `p_holm` is over the arms of one column."""
-    from trawl.training import statistics
-
-    known = {str(place): row["p"] for place, row in enumerate(rows) if row["p"] is not None}
-    adjusted = statistics.holm(known)
-    return [row | {"p_table": adjusted.get(str(place))} for place, row in enumerate(rows)]
-
-
-def compared(
-    store: Store, reference: str, marks: dict[str, list[str]], part: str, resamples: int
-) -> list[dict[str, Any]]:
-    """Rows of comparisons.json for one slice of the test rows: all, warm or cold items."""
-    from trawl.training import statistics
-
-    def replicates(arm: str) -> statistics.Replicates:
-        return statistics.replicates([_test_rows(store, mark, part) for mark in marks[arm]], resamples)
-
-    base = replicates(reference)
-    found = {arm: statistics.difference(replicates(arm), base) for arm in marks if arm != reference}
-    rows = []
-    for metric in statistics.METRICS:
-        adjusted = statistics.holm({arm: differences[metric].p for arm, differences in found.items()})
-        for arm, differences in found.items():
-            d = differences[metric]
-            values = {"difference": d.mean, "low": d.low, "high": d.high, "p": d.p, "p_holm": adjusted[arm]}
-            rows.append(
-                {
-                    "arm": arm,
-                    "reference": reference,
-                    "slice": part,
-                    "metric": metric,
-                    # Too few rows define no metric, and JSON knows no nan.
-                    **{name: value if math.isfinite(value) else None for name, value in values.items()},
-                    "repetitions": len(marks[arm]),
-                }
-            )
-    return rows
-
-
-def _test_rows(store: Store, predictions: str, part: str) -> pa.Table:
-    keep = pc.field("split") == TEST
-    if part != "all":
-        keep &= pc.field("cold") if part == "cold" else ~pc.field("cold")
-    columns = ["user", "label", "score", "split", "cold"]
-    return pa.concat_tables(
-        t.filter(keep) for t in Inputs(store, {"predictions": predictions}).each("predictions", columns)
-    )
+    for part in parts:
+        rows += executor.call(comparing.compared, store, reference, marks, part, cfg.experiment.bootstrap)
+    sliced = executor.call(comparing.compared_slices, store, reference, marks, cfg.experiment.bootstrap)
+    return comparing.over_the_table(rows) + comparing.over_the_table(sliced)

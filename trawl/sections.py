@@ -244,7 +244,8 @@ class Resources(Section):
     training_memory_gib: Positive = 4.0  # auto: what each training worker may hold of samples and log
     launcher: Literal["ray_train", "task"] = "ray_train"  # task: one worker, so that cells run side by side
     parallel_cells: Annotated[int, Field(ge=1)] = 1  # cells that train at a time, with launcher = task
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0: one at the end of each epoch
+    # steps between checkpoints; 0: one at the end of each epoch, with launcher = task none
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     gradient_norms: Annotated[int, Field(ge=0)] = 100  # each loss part's, measured every so many steps; 0: never
     batch_rows: Annotated[int, Field(ge=1)] = 512  # rows per engine or encoder call, and per cache segment
     answer_cache: str = ""  # path or URI whose cache/answers holds the answers; empty: the store

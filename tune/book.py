@@ -46,16 +46,18 @@ class Trial:
     @property
     def best(self) -> dict[str, Any]:
         """The epoch with the best validation AUC, whose weights are published; empty before the first epoch."""
-        return max(self.epochs, key=_auc, default={})
+        return max(self.epochs, key=auc_of, default={})
 
     @property
     def auc(self) -> float:
         """Validation AUC of that epoch; nan before the first."""
-        return _auc(self.best) if self.epochs else float("nan")
+        return auc_of(self.best) if self.epochs else float("nan")
 
 
-def _auc(epoch: Mapping[str, Any]) -> float:
-    return float(epoch["validation"]["auc"])
+def auc_of(epoch: Mapping[str, Any]) -> float:
+    """Validation AUC of an epoch's record; nan where its rows define none."""
+    found = epoch["validation"]["auc"]
+    return float("nan") if found is None else float(found)
 
 
 class Book:

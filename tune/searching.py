@@ -27,7 +27,7 @@ from trawl.runs import Cell
 from trawl.store import Store
 from trawl.training import epochs
 from tune import points
-from tune.book import Book, Trial
+from tune.book import Book, Trial, auc_of
 
 _ENV = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupted study says so, as an interrupted run does
@@ -127,4 +127,4 @@ def _trial(config: dict[str, Any], *, cfg: Config, store: Store) -> None:
     else:
         manifest = store.manifest("model", config["marks"]["model"])
         assert manifest is not None
-        tune.report({"epoch": last, _METRIC: float(manifest.notes["validation"]["auc"]), "final": True})
+        tune.report({"epoch": last, _METRIC: auc_of(manifest.notes), "final": True})

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from trawl.config import Config
 from trawl.store import Store
 from tune import points
-from tune.book import Book, Trial
+from tune.book import Book, Trial, auc_of
 
 METRIC, TIME = "auc", "epoch"
 
@@ -133,7 +133,7 @@ def scheduler(book: Book, cfg: Config) -> Any:
             past, best = SimpleNamespace(trial_id=trial.key, config={"spared": False}), -math.inf
             found.on_trial_add(None, past)
             for epoch in trial.epochs:
-                best = max(best, float(epoch["validation"]["auc"]))
+                best = max(best, auc_of(epoch))
                 found.on_trial_result(None, past, {TIME: epoch["epoch"] + 1, METRIC: best, "final": False})
     return found
 

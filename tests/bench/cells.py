@@ -28,7 +28,7 @@ from trawl.executors import executor
 from trawl.runs import Cell
 from trawl.stage import Executor
 from trawl.store import Store
-from trawl.training import statistics
+from trawl.training import comparing, statistics
 
 SLICES = ("all", "warm", "cold")
 
@@ -76,7 +76,7 @@ def differences(store: Store, cell: Cell, reference: Cell, resamples: int) -> di
         return out
     for name in SLICES if cell.cfg.data.cold_items > 0 else SLICES[:1]:
         both = [
-            statistics.replicates([experiment._test_rows(store, c.fingerprints["predictions"], name)], resamples)
+            statistics.replicates([comparing.test_rows(store, c.fingerprints["predictions"], name)], resamples)
             for c in (cell, reference)
         ]
         found = {}

@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from exported import ARMS, Exported, files, raw_rows
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from trawl.errors import ArtifactError, AskedWrongly, InputError
 from trawl.export import predictor
@@ -19,7 +22,7 @@ from trawl.export.bundle import FORMAT, VERSION
 from trawl.export.predictor import load, predict_file
 from trawl.export.writer import export
 from trawl.model.bundle import CARD, WEIGHTS
-from trawl.store import digest_json
+from trawl.store import digest_bytes, digest_json
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -80,8 +83,6 @@ def test_unknown_ids_read_row_0_and_the_default_vector(exported: Exported, name:
         assert scores[one] == scores[other]
     assert scores[0] != scores[3] != scores[5]
     before = scores[3]
-    import torch
-
     with torch.no_grad():
         loaded.served.model.item.ids.weight[0] += 1.0
     assert loaded.score(pa.Table.from_pylist(cases, schema=raw_rows(inputs).schema))[3] != before
@@ -178,6 +179,38 @@ def test_cards_that_are_not_ours_are_refused(copy: Path) -> None:
         load(copy)
     (copy / CARD).write_text("{")
     with pytest.raises(ArtifactError, match="no model card"):
+        load(copy)
+
+
+def _half(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["items.adapted"] = tensors["items.adapted"].half()
+
+
+def _lost(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["weights.ratings"]
+
+
+def _cut(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["weights.item.ids.weight"] = tensors["weights.item.ids.weight"][:-1].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_half, r"items\.adapted is torch\.float16 .* says torch\.float32; export again"),
+        (_lost, r"weights\.ratings is missing, model\.json says torch\.float32 \[\d+, \d+\]"),
+        (_cut, r"weights\.item\.ids\.weight is torch\.float32 \[\d+, \d+\], model\.json says"),
+    ],
+)
+def test_tensors_of_another_model_are_refused_by_name(copy: Path, change: Any, says: str) -> None:
+    """Although the card has their digest."""
+    tensors = load_tensors((copy / WEIGHTS).read_bytes())
+    change(tensors)
+    (copy / WEIGHTS).write_bytes(save_tensors(tensors))
+    card = json.loads((copy / CARD).read_text()) | {"tensors": digest_bytes((copy / WEIGHTS).read_bytes())}
+    card.pop("digest")
+    (copy / CARD).write_text(json.dumps(card | {"digest": digest_json(card)}))
+    with pytest.raises(ArtifactError, match=says):
         load(copy)
 
 

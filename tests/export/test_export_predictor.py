@@ -80,3 +80,29 @@ def test_values_of_a_struct_of_fields() -> None:
     wrong_kind = table.set_column(2, "fields", pa.array([{"a": {"deep": 1}}] * 3))
     with pytest.raises(InputError, match="must be a map of field name"):
         check_columns(wrong_kind.schema, "rows", rated=False)
+
+
+def test_categories_are_read_as_their_values(exported: Exported, tmp_path: Path) -> None:
+    """As pandas writes a column of categories."""
+    inputs, folder = exported.arm("din-none")
+    rows = raw_rows(inputs).slice(0, 5)
+    coded = rows
+    for name in ("user_id", "item_id"):
+        coded = coded.set_column(coded.column_names.index(name), name, rows[name].dictionary_encode())
+    history = rows["history"].combine_chunks()
+    lists = pa.ListArray.from_arrays(history.offsets, history.values.dictionary_encode())
+    coded = coded.set_column(coded.column_names.index("history"), "history", lists)
+    pq.write_table(coded, tmp_path / "rows.parquet")
+    assert pa.types.is_dictionary(pq.read_schema(tmp_path / "rows.parquet").field("user_id").type)
+    for name in ("out.parquet", "out.csv"):
+        assert predict_file(str(folder), str(tmp_path / "rows.parquet"), str(tmp_path / name)).unknown_items == 0
+    found = pq.read_table(tmp_path / "out.parquet")
+    np.testing.assert_array_equal(found["score"].to_numpy(), load(folder).score(rows))
+    assert found["item_id"].to_pylist() == rows["item_id"].to_pylist()
+
+
+def test_a_column_that_is_there_twice_is_refused(exported: Exported, tmp_path: Path) -> None:
+    ids = [pa.array(["a"])] * 3
+    pq.write_table(pa.Table.from_arrays(ids, ["user_id", "item_id", "user_id"]), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="column user_id: is there 2 times; leave one"):
+        predict_file(str(exported.arm("din-none")[1]), str(tmp_path / "rows.parquet"), str(tmp_path / "out.parquet"))

@@ -1,5 +1,6 @@
 """The model stage on Ray Train: 1 and 2 workers agree, and a killed worker's group goes on."""
 
+import io
 import json
 import os
 import sys
@@ -8,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from planted import config, planted
 
-from trawl.errors import EngineDied
+from trawl.config import Config
+from trawl.errors import ConfigError, EngineDied, StoreError
 from trawl.executors import Inline
-from trawl.stage import run_stage
+from trawl.inputs import Inputs
+from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 from trawl.training import trainer
-from trawl.training.stage import MODEL
+from trawl.training.diverging import Diverged
+from trawl.training.loop import Training
+from trawl.training.stage import MODEL, material
 
 SETTINGS = (
     "resources.launcher=ray_train",
@@ -133,3 +139,64 @@ def test_a_training_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch:
     with pytest.raises(EngineDied, match="no such thing as this material") as caught:
         trainer.train_on_ray(_fails, config(*SETTINGS), store, ("model", "x", "_work"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_that_diverges_is_not_tried_again(tmp_path: Path) -> None:
+    """Both workers end at the first checkpoint after it, and the driver names the key."""
+    store, marks = planted(tmp_path, users=30)
+    cfg = config(*SETTINGS, "resources.training_workers=2", "resources.checkpoint_steps=2", "training.lr=1e200")
+    with pytest.raises(Diverged, match=r"first 2 steps of epoch 0; take a smaller training\.lr \(it is 1e\+200\)"):
+        run_stage(MODEL, cfg, store, marks, Inline())
+    mark = fingerprint(MODEL, cfg, marks)
+    assert not [n for n in store.names("model", mark, "_work", "train") if n.startswith("checkpoint_")]
+    assert store.manifest("model", mark) is None
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_workers_than_cpus_are_refused_before_they_wait_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"training_workers = 999, its workers ask for a CPU each, this machine has 4; take"
+    ):
+        trainer.train_on_ray(_fails, config(*SETTINGS, "resources.training_workers=999"), Store(str(tmp_path)), ("x",))
+
+
+def test_an_error_of_a_worker_comes_back_as_itself() -> None:
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    there = WorkerGroupError("long", {1: UserExceptionWithTraceback(StoreError("disk: full"), "trace")})
+    found = trainer._died(there)
+    assert (type(found), str(found)) == (StoreError, "disk: full")
+
+
+def _stopped(inputs: Inputs, cfg: Config, kept: list[bytes]) -> None:
+    """The states that a training of this process keeps in its second epoch, marked so that they are known again."""
+    training = Training(*material(inputs, cfg), cfg)
+
+    def report(record: Any, state: Any) -> None:
+        if training.progress.epoch == 1 and record is None:
+            training.progress.epochs[0]["seconds"] = 12345.0
+            data = io.BytesIO()
+            torch.save(state() | {"peak_mib": 1.0}, data)
+            kept.append(data.getvalue())
+
+    training.run(report)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_driver_killed_while_ray_writes_its_list_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    store, marks = planted(tmp_path, users=40)
+    cfg = config(*SETTINGS, "resources.checkpoint_steps=2")
+    kept: list[bytes] = []
+    _stopped(Inputs(store, marks, work=("model", "x", "_work")), cfg, kept)
+    home = ("model", fingerprint(MODEL, cfg, marks), "_work", "train")
+    for name, data in (("2", kept[0]), ("3", kept[1]), ("4", kept[1][:3000])):
+        store.write_bytes(data, *home, f"checkpoint_{name}", "state.pt")
+    store.write_text('{"ray_version": "2.6', *home, "checkpoint_manager_snapshot.json")
+    there = run_stage(MODEL, cfg, store, marks, Inline()).fingerprint
+    found = json.loads(store.read_text("model", there, "metrics.json"))["epochs"]
+    assert found[0]["seconds"] == 12345.0
+    calm, marks = planted(tmp_path / "undisturbed", users=40)
+    here = run_stage(MODEL, cfg.override("resources.launcher=task"), calm, marks, Inline()).fingerprint
+    assert metrics(store, there) == metrics(calm, here)

@@ -46,3 +46,17 @@ def test_a_line_for_each_gate(store: Store) -> None:
         assert f"<li>{list(ARMS)[1]}, repetition 0, {line}</li>" in page
     assert page.count("does the work of all") == 1
     assert page.count("repetition 0, user:") == 1
+
+
+def test_facts_that_were_left_out_are_told(store: Store) -> None:
+    (name,) = store.names("runs")
+    mark = [v for v in Record(store, name).all if v.artifact == "model"][1].fingerprint
+    course = json.loads(store.read_text("model", mark, "metrics.json"))
+    course["facts"] = {"relations": ["director"], "values": 300, "entities": 812, "left_out": 4, "cap": 200}
+    store.write_text(json.dumps(course), "model", mark, "metrics.json")
+    line = "director: 300 values that 812 items share; 4 values left out, which more than 200 items have"
+    assert [c.facts for c in outcome.curves(Record(store, name))] == ["", line]
+    assert f"repetition 0, {line}</li>" in unescape(Path(build(store, name)).read_text(encoding="utf-8"))
+    course["facts"] |= {"values": 0, "entities": 0}
+    store.write_text(json.dumps(course), "model", mark, "metrics.json")
+    assert outcome.curves(Record(store, name))[1].facts.endswith("more than 200 items have: no pair was drawn")

@@ -1,5 +1,6 @@
 """Slices and pulls of the losses, from the small run's own numbers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,19 @@ def test_the_page_shows_both(record: Record) -> None:
         "0.0625",
     ):
         assert words in page
+
+
+def test_intervals_of_slices_stand_in_their_table_and_not_among_all_comparisons(record: Record) -> None:
+    known = record.comparisons[0]
+    rows = [
+        known | {"slice": "items/q1", "difference": 0.0222, "low": 0.0111, "high": 0.0333},
+        known | {"slice": "items/q1", "metric": "gauc", "difference": 0.0444},
+    ]
+    before = Path(build(record.store, record.name)).read_text(encoding="utf-8")
+    record.store.write_text(json.dumps([*record.comparisons, *rows]), "runs", record.name, "comparisons.json")
+    page = Path(build(record.store, record.name)).read_text(encoding="utf-8")
+    told = '<small class="clear">+0.0222 [+0.0111, +0.0333]</small>'
+    assert (told in before, page.count(told)) == (False, 1)
+    assert "0.0444" not in page
+    assert "items/q1" not in page
+    assert "All comparisons (3)" in before and "All comparisons (3)" in page

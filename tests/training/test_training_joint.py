@@ -1,5 +1,6 @@
 """The joint loss in training: its options, what is learned of it, its norms, and workers that share the anchors."""
 
+import json
 import multiprocessing
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,17 @@ from worlds import publish, table
 
 from trawl.config import Config
 from trawl.errors import ConfigError, InputError
+from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.model.contrastive import info_nce
 from trawl.model.keys import keys
 from trawl.model.scales import Scales
+from trawl.stage import run_stage
 from trawl.training.gather import Gather
 from trawl.training.group import Distributed
 from trawl.training.loop import Training
 from trawl.training.norms import Norms, means
-from trawl.training.stage import material
+from trawl.training.stage import MODEL, material
 
 BOTH = ("training.w_item=0.1", "training.w_user=0.1", "training.epochs=2")
 OPTIONS = {
@@ -206,3 +209,12 @@ def test_two_workers_that_share_the_anchors_agree_with_one(tmp_path: Path) -> No
                 assert other["norms"][part] == pytest.approx(norms, abs=1e-8), (name, part)
         for parameter, value in alone.best.items():
             np.testing.assert_allclose(best[parameter], value.numpy(), atol=1e-8, err_msg=parameter)
+
+
+def test_what_the_cap_on_facts_took_away_is_told(tmp_path: Path) -> None:
+    cfg = config(*BOTH, "training.epochs=1", "training.fact_positives=['shelf']", "training.fact_cap=7")
+    inputs = inputs_of(tmp_path, cfg)
+    mark = run_stage(MODEL, cfg, inputs.store, inputs.fingerprints, Inline()).fingerprint
+    told = {"relations": ["shelf"], "values": 5, "entities": 29, "left_out": 3, "cap": 7}
+    assert json.loads(inputs.store.read_text("model", mark, "metrics.json"))["facts"] == told
+    assert inputs.store.manifest("model", mark).notes["facts"] == told  # type: ignore[union-attr]

@@ -101,15 +101,16 @@ def _worker(rank: int, size: int, rendezvous: str, inputs: Inputs, cfg: Config, 
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("batch", [4, 64], ids=["sparse-tables", "dense"])
+@pytest.mark.parametrize("batch", [4, 10], ids=["sparse-tables", "dense"])
 def test_two_workers_agree_with_one_on_the_same_global_batches(tmp_path: Path, batch: int) -> None:
-    """Over more than 100 steps, contrastive parts included, uneven shards too: 65 rows on two workers."""
+    """Over more than 100 steps, contrastive parts included, uneven shards too: 11 rows on two workers, and 1 row."""
     cfg = config(*CONTRASTIVE, "training.precision=float64", f"training.batch_size={batch + 1}", "model.history=1")
-    cfg = cfg.override(f"training.epochs={2 if batch == 4 else 21}", "training.patience=99", "training.lr=0.005")
+    cfg = cfg.override(f"training.epochs={2 if batch == 4 else 4}", "training.patience=99", "training.lr=0.005")
     inputs = inputs_of(tmp_path, cfg, users=40)
     alone, training = trained(inputs, cfg)
     assert training.steps * len(alone.epochs) > 100
     assert training.model.user.ids.sparse == (batch == 4)
+    assert batch == 4 or len(training.material.train) % (batch + 1) == 1  # one of the workers has no row
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     start = partial(_worker, size=2, rendezvous=str(tmp_path / "meet"), inputs=inputs, cfg=cfg, queue=queue)

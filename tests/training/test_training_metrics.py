@@ -51,3 +51,8 @@ def test_certain_and_wrong_costs_a_finite_loss() -> None:
 def test_users_with_one_label_do_not_count_in_gauc() -> None:
     user, label = np.array([1, 1, 2, 2]), np.array([1, 0, 1, 1])
     assert metrics.gauc(user, label, np.array([0.1, 0.9, 0.5, 0.5])) == 0.0
+
+
+def test_a_score_that_is_no_number_leaves_no_metric() -> None:
+    found = metrics.measure(np.array([1, 1, 2]), np.array([True, False, True]), np.array([0.5, np.nan, 0.4]))
+    assert metrics.plain(found) == {"auc": None, "gauc": None, "logloss": None, "ece": None, "rows": 3}

@@ -9,7 +9,13 @@ from planted import config, planted
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.inputs import Inputs
+from trawl.model import features
+from trawl.sections_model import BACKBONES
+from trawl.training.gather import Gather
+from trawl.training.group import Alone
 from trawl.training.loop import Training
+from trawl.training.losses import JointLoss
+from trawl.training.pairing import Pairing
 from trawl.training.placing import Place, device_of, moved
 from trawl.training.stage import MODEL, material
 
@@ -23,9 +29,16 @@ def training(path: Path, cfg: Config) -> Training:
     return Training(model, found, cfg)
 
 
-@pytest.mark.parametrize("backbone", ["din", "deepfm"])
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    store, marks = planted(tmp_path_factory.mktemp("steps"), users=40)
+    return Inputs(store, marks, work=("model", "x", "_work"))
+
+
+@pytest.mark.parametrize("backbone", ["din", "deepfm", "dien"])
 def test_bfloat16_steps_learn_and_parameters_stay_wide(tmp_path: Path, backbone: str) -> None:
     cfg = config(*ALL, "training.precision=bfloat16", f"model.backbone={backbone}")
+    cfg = cfg.override("model.dien_auxiliary=0.1") if backbone == "dien" else cfg
     run = training(tmp_path, cfg)
     kinds = set()
     for module in run.model.backbone.modules():
@@ -35,6 +48,37 @@ def test_bfloat16_steps_learn_and_parameters_stay_wide(tmp_path: Path, backbone:
     assert end.epochs[end.best_epoch]["validation"]["auc"] > 0.8
     assert {p.dtype for p in run.model.parameters()} == {torch.float32}
     assert kinds == {(True, torch.bfloat16), (False, torch.float32)}  # scores are those of the published model
+
+
+SIMILAR = (*ALL, "training.positives=2", "training.temperature_learned=true", "training.weights_learned=true")
+OTHERS = {
+    "cf": (
+        "model.similarity=true",
+        "model.similarity_of=['cf', 'text']",
+        "model.injection=add",
+        "model.adapter=hybrid",
+    ),
+    "low": (*ALL, "training.negatives=low_swing", "model.injection=add", "model.history_knowledge=false"),
+}
+STEPS = [(name, SIMILAR) for name in BACKBONES if name != "dien"] + [("din", other) for other in OTHERS.values()]
+
+
+@pytest.mark.parametrize(("backbone", "settings"), STEPS, ids=[*(b for b, _ in STEPS[:-2]), *OTHERS])
+def test_every_tensor_of_a_step_is_made_on_the_device(
+    steps: Inputs, backbone: str, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one that holds no numbers and takes none of another's; DIEN asks for the lengths, so it cannot run there."""
+    monkeypatch.setattr(features, "_OFTEN", 0)  # else the ids of a step are counted
+    cfg = config(f"model.backbone={backbone}", *settings)
+    model, found = material(steps, cfg)
+    gather = Gather(Alone())
+    place, loss = Place(model, found.world, cfg, torch.device("meta")), JointLoss(cfg, model.scales, gather)
+    rows = found.train.take(slice(0, 16))
+    batch = Pairing(found.partners, cfg.training, gather)(found.behaviour.batch(rows), rows.user, rows.item, 0, 0)
+    batch = place.take(batch)
+    loss(place.forward(batch), batch, 16.0).total.backward()  # type: ignore[no-untyped-call]
+    assert {p.grad.device.type for p in model.parameters() if p.grad is not None} == {"meta"}
+    assert model.eval()(batch, place.world).logit.device.type == "meta"
 
 
 def test_the_world_and_a_batch_move_whole(tmp_path: Path) -> None:

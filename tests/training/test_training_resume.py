@@ -1,16 +1,18 @@
 """A training in a task of its own that ends in the middle of an epoch: the next one goes on from its state."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from planted import config, planted
 
 from trawl.config import Config
-from trawl.errors import ConfigError
+from trawl.errors import ArtifactError, ConfigError
 from trawl.executors import Inline
-from trawl.stage import run_stage
+from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
 from trawl.training.loop import Training
 from trawl.training.stage import MODEL
@@ -60,9 +62,20 @@ def test_a_stopped_training_goes_on_from_its_last_state(tmp_path: Path, data: st
     assert found == fit(calm, marks, cfg.override("resources.checkpoint_steps=0", "resources.training_data=memory"))
 
 
-def test_gpus_that_are_not_there_end_the_run_in_one_line(tmp_path: Path) -> None:
-    import torch
+@pytest.mark.parametrize("broken", ["half", "empty", "other"])
+def test_a_broken_state_ends_the_run_in_one_line(tmp_path: Path, broken: str) -> None:
+    store, marks = planted(tmp_path, users=16)
+    cfg = config(*SETTINGS, "training.epochs=1")
+    whole = io.BytesIO()
+    torch.save({"model": {"x": torch.zeros(1000)}, "optimizers": [], "progress": {}, "sums": []}, whole)
+    data = {"half": whole.getvalue()[:2000], "empty": b"", "other": whole.getvalue()}[broken]
+    store.write_bytes(data, "model", fingerprint(MODEL, cfg, marks), "_work", "state.pt")
+    with pytest.raises(ArtifactError, match=r"state\.pt: is no state that .*remove it and run again") as caught:
+        fit(store, marks, cfg)
+    assert "\n" not in str(caught.value)
 
+
+def test_gpus_that_are_not_there_end_the_run_in_one_line(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     store, marks = planted(tmp_path)

@@ -76,6 +76,8 @@ def test_ece_is_the_gap_between_what_is_said_and_what_is() -> None:
     assert metrics.ece(label, both) == pytest.approx(halves.mean())
     assert metrics.ece(np.array([True, False]), np.array([1.0, 0.0])) == 0
     assert np.isnan(metrics.ece(np.array([]), np.array([])))
+    apart = metrics.ece(np.array([True, False]), np.array([0.05, 0.09]))  # in one bin if there were ten
+    assert apart == pytest.approx((0.95 + 0.09) / 2)
 
 
 def test_predictions_count_what_training_met(tmp_path: Path) -> None:

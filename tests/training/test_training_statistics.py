@@ -64,6 +64,13 @@ def test_the_order_of_rows_does_not_matter() -> None:
     assert difference(one, other)["auc"].mean == pytest.approx(0)
 
 
+def test_every_repetition_draws_its_own_users() -> None:
+    table = arm(0, 1.0)
+    one, two = (replicates([table] * n, 200) for n in (1, 2))
+    assert one.point == two.point
+    assert (two.draws.std(axis=0) < 0.85 * one.draws.std(axis=0)).all()  # of independent draws .71
+
+
 def test_a_thousand_resamples_of_a_real_test_split_take_seconds() -> None:
     table = arm(0, 1.0, users=600, rows=150)
     started = time.process_time()
@@ -74,3 +81,31 @@ def test_a_thousand_resamples_of_a_real_test_split_take_seconds() -> None:
 def test_holm_multiplies_the_smallest_by_the_number_of_tests() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+
+
+def test_holm_takes_no_count_of_what_is_not_defined() -> None:
+    found = holm({"a": 0.03, "b": float("nan"), "c": 0.01})
+    assert (found["a"], found["c"]) == pytest.approx((0.03, 0.02))
+    assert np.isnan(found["b"])
+    assert holm({"a": 0.03}) == {"a": 0.03}
+    assert holm({}) == {}
+
+
+def test_groups_of_very_many_users_are_drawn_and_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = arm(0, 1.2, users=400, rows=8), arm(0, 0.8, users=400, rows=8, noise_seed=1)
+    each = compare([ours], [theirs], 400)
+    monkeypatch.setattr(statistics, "_MOST_UNITS", 100)
+    some = compare([ours], [theirs], 400)
+    for name, one in each.items():
+        other = some[name]
+        assert one.mean == other.mean
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.25)
+        assert (other.low, other.high) != (one.low, one.high)
+
+
+@pytest.mark.parametrize("rows", [64, 130])
+def test_pieces_of_the_rows_add_up(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = arm(0, 1.0, users=20, rows=40)
+    whole = replicates([table], 20).draws
+    monkeypatch.setattr(statistics, "_ELEMENTS", 20 * (rows // 64))
+    assert np.array_equal(replicates([table], 20).draws, whole)

@@ -123,8 +123,8 @@ def read(folder: Path) -> Served:
     item_ids, user_ids = (pq.read_table(folder / name).column(0) for name in (ITEMS, USERS))
     lexicon = lexicon_of(card, cfg, tensors, np.arange(1, len(user_ids) + 1))
     model = Recommender(Sizes(**card["sizes"]), cfg).to(precision(cfg)).detach()
-    weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
-    model.load_state_dict(weights)
+    _check_tensors(tensors, model, lexicon, where)
+    model.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
     near = [tensors[f"items.near.{source}"] for source in lexicon.similar]
     items = Entities(
         rows_of(lexicon.items, len(item_ids)),
@@ -138,6 +138,22 @@ def read(folder: Path) -> Served:
     if model.user.adapter is not None:
         served |= _users(folder / USER_VECTORS, model.user.adapter.default.detach())
     return Served(item_ids=item_ids, user_ids=user_ids, **served)  # type: ignore[arg-type]
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], model: Recommender, lexicon: Lexicon, where: str) -> None:
+    """All that the model of the card reads is there, in its precision and shape. Raises ArtifactError naming one."""
+    due = {f"weights.{k}": (v.dtype, tuple(v.shape)) for k, v in model.state_dict().items()}
+    kind = next(model.parameters()).dtype
+    due |= {f"items.near.{source}": (kind, None) for source in lexicon.similar}
+    due |= {f"items.fields.{k}": (torch.int64, None) for k in lexicon.item_fields}
+    if model.item.adapter is not None:
+        due |= {"items.adapted": (kind, None), "items.text": (torch.bool, None)}
+    for name, (dtype, shape) in due.items():
+        found = tensors.get(name)
+        if found is None or found.dtype != dtype or shape not in (None, tuple(found.shape)):
+            has = "is missing" if found is None else f"is {found.dtype} {list(found.shape)}"
+            wants = f"{dtype} {list(shape)}" if shape is not None else str(dtype)
+            raise ArtifactError(f"{where}/{WEIGHTS}: tensor {name} {has}, {CARD} says {wants}; export again")
 
 
 def _users(path: Path, default: Tensor) -> dict[str, Any]:

@@ -13,6 +13,8 @@ Kind = Callable[[pa.DataType], bool]
 
 
 def _id(kind: pa.DataType) -> bool:
+    """Categories, as pandas writes them, are read as their values."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return _text(kind) or bool(pa.types.is_integer(kind))
 
 
@@ -69,6 +71,8 @@ COLUMNS: dict[str, Column] = {
 def check_columns(schema: pa.Schema, where: str, rated: bool) -> None:
     """`rated`: the model reads ratings beside a history. Raises InputError for a missing or mistyped column."""
     for name, column in COLUMNS.items():
+        if schema.names.count(name) > 1:
+            raise InputError.at(where, f"column {name}", f"is there {schema.names.count(name)} times", "leave one")
         if name in schema.names:
             kind = schema.field(name).type
             if not column.fits(kind):

@@ -57,7 +57,7 @@ def history_features(near_BH: Tensor, levels_BH: Tensor, levels: int) -> Tensor:
     """(B, levels + 2): the sum per rating level, the largest and the mean similarity."""
     there = levels_BH > 0
     near = near_BH * there
-    sums = torch.zeros(len(near), levels + 1, dtype=near.dtype).scatter_add_(1, levels_BH, near)[:, 1:]
+    sums = near.new_zeros(len(near), levels + 1).scatter_add_(1, levels_BH, near)[:, 1:]
     largest = near.masked_fill(~there, -1.0).amax(dim=1).masked_fill(~there.any(dim=1), 0.0)
     mean = near.sum(dim=1) / there.sum(dim=1).clamp(min=1)
     return torch.cat([sums, largest.unsqueeze(1), mean.unsqueeze(1)], dim=1)

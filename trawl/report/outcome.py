@@ -49,6 +49,7 @@ class Curve:
     best_epoch: int | None
     rows: tuple[Mapping[str, float | None], ...]  # epoch, loss, rec, uu, ii, auc
     gates: tuple[str, ...] = ()  # how the experts of each gate share the load at the best epoch, a line each
+    facts: str = ""  # what the positives by shared facts were drawn from
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,16 @@ def _curve(record: Record, variant: Variant) -> Curve | None:
         (e["gates"] for e in found.get("epochs") or [] if e.get("epoch") == best and "gates" in e), {}
     )
     gates = tuple(_gate(name, load) for name, load in loads.items())
-    return Curve(arm=arm, repetition=int(repetition), best_epoch=best, rows=rows, gates=gates)
+    facts = _facts(found["facts"]) if found.get("facts") else ""
+    return Curve(arm=arm, repetition=int(repetition), best_epoch=best, rows=rows, gates=gates, facts=facts)
+
+
+def _facts(told: Mapping[str, Any]) -> str:
+    """What the pairs by shared facts are of, and what the cap took away."""
+    text = f"{', '.join(told['relations'])}: {told['values']:,} values that {told['entities']:,} items share"
+    if told["left_out"]:
+        text += f"; {told['left_out']:,} values left out, which more than {told['cap']:,} items have"
+    return text if told["values"] else f"{text}: no pair was drawn"
 
 
 def _gate(name: str, load: Mapping[str, Any]) -> str:

@@ -60,7 +60,8 @@ def _contents(record: Record) -> dict[str, Any]:
         "libraries": outcome.libraries(record),
         "results": results,
         "summary": _summary(results, record),
-        "comparisons": record.comparisons,
+        "comparisons": [c for c in record.comparisons if not slices.of_slice(c)],
+        "between": slices.differences(record.comparisons),
         "sliced": sliced,
         "slice_pictures": slice_plots.by_slice(sliced, results.reference) if results else [],
         "differences": [p for part in ("all", "cold") if results and (p := plots.differences(results, part))],
@@ -98,9 +99,11 @@ def _summary(results: outcome.Results | None, record: Record) -> str:
     if results is None:
         return "No arm of this run has been trained and tested; what has been made so far is shown below."
     best, total = results.best, len(record.cells)
-    text = f"On the validation users the best arm is {best.arm} (AUC {best.validation['auc'] or 0:.4f})"
+    text = f"On the validation users the best arm is {best.arm} (AUC {_figure(best.validation['auc'])})"
+    if best.validation["auc"] is None:
+        text = f"The validation users define no AUC, so no arm is chosen. The first one is {best.arm}"
     text += (
-        f"; on the test users it reaches AUC {best.test['auc'] or 0:.4f} and LogLoss {best.test['logloss'] or 0:.4f}."
+        f"; on the test users it reaches AUC {_figure(best.test['auc'])} and LogLoss {_figure(best.test['logloss'])}."
     )
     found = best.differences.get("all")
     if found:
@@ -112,6 +115,10 @@ def _summary(results: outcome.Results | None, record: Record) -> str:
     if len(record.results) < total:
         text += f" {len(record.results)} of {total} cells are finished."
     return text
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _toml(tree: Mapping[str, Any]) -> str:

@@ -50,6 +50,16 @@ def sliced(results: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> list[Sl
     return out
 
 
+def of_slice(comparison: Mapping[str, Any]) -> bool:
+    """Whether a row of comparisons.json is of a slice, as items/q1, and not of all, the warm or the cold rows."""
+    return "/" in comparison["slice"]
+
+
+def differences(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(arm, slice) -> the comparison of AUC with the reference."""
+    return {(c["arm"], c["slice"]): c for c in comparisons if of_slice(c) and c["metric"] == "auc"}
+
+
 def _place(name: str) -> tuple[int, str]:
     """Bins by their number, with before without."""
     return (int(name.lstrip("q")), "") if name.lstrip("q").isdigit() else (0, name)

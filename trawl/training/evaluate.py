@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.schemas import TEST, VALID
-from trawl.training.metrics import measure
+from trawl.training.metrics import measure, plain
 from trawl.training.slices import slices
 
 _SPLITS = {"validation": VALID, "test": TEST}
@@ -25,10 +24,10 @@ def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for name, split in _SPLITS.items():
         rows = pc.equal(predictions["split"], split).to_numpy()
-        out[name] = _plain(measure(user[rows], label[rows], score[rows]))
+        out[name] = plain(measure(user[rows], label[rows], score[rows]))
         if cold[rows].any():
             for part, mask in (("warm", rows & ~cold), ("cold", rows & cold)):
-                out[name][part] = _plain(measure(user[mask], label[mask], score[mask]))
+                out[name][part] = plain(measure(user[mask], label[mask], score[mask]))
     out["test"]["slices"] = _slices(predictions.filter(pc.equal(predictions["split"], TEST)))
     return out
 
@@ -36,11 +35,6 @@ def evaluate(predictions: pa.Table) -> dict[str, dict[str, Any]]:
 def _slices(test: pa.Table) -> dict[str, list[dict[str, Any]]]:
     user, label, score = (test[name].to_numpy() for name in ("user", "label", "score"))
     return {
-        kind: [s.words() | _plain(measure(user[s.rows], label[s.rows], score[s.rows])) for s in found]
+        kind: [s.words() | plain(measure(user[s.rows], label[s.rows], score[s.rows])) for s in found]
         for kind, found in slices(test)
     }
-
-
-def _plain(values: dict[str, float]) -> dict[str, Any]:
-    """JSON knows no nan."""
-    return {k: (None if not np.isfinite(v) else v) for k, v in values.items()}

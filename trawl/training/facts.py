@@ -26,7 +26,7 @@ class Facts:
         pairs = np.unique(np.stack([value, entity])[:, usable[entity]].astype(np.int64), axis=1)
         _, codes, sizes = np.unique(pairs[0], return_inverse=True, return_counts=True)
         keep = (sizes >= 2) & (sizes <= cap)  # two make a pair
-        self.left_out = int((sizes > cap).sum())
+        self.cap, self.left_out = cap, int((sizes > cap).sum())
         place = np.cumsum(keep) - 1  # new code of each kept value
         rows = keep[codes]
         self.member, codes = pairs[1][rows], place[codes[rows]]
@@ -37,6 +37,15 @@ class Facts:
         self.size = np.bincount(self.member, minlength=count + 1)
         self.start = np.cumsum(self.size) - self.size
         self.able: Bools = self.size > 0
+
+    def told(self) -> dict[str, int]:
+        """How many values make pairs, and of how many entities; how many more than `cap` entities have."""
+        return {
+            "values": len(self.members),
+            "entities": int(self.able.sum()),
+            "left_out": self.left_out,
+            "cap": self.cap,
+        }
 
     def draw(self, entities: Ints, rng: np.random.Generator) -> Ints:
         """Another entity with one of the same values: a value of each at random, then any other of its members."""

@@ -5,6 +5,7 @@ anchors of the contrastive losses are drawn from the global batch; each worker a
 the vectors, so that 1 and 2 workers minimise the same function. The test split is never read here.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from trawl.model.recommender import Recommender
 from trawl.model.world import World
 from trawl.training import metrics
 from trawl.training.batches import Behaviour, Rows
+from trawl.training.diverging import check_losses, check_scores
 from trawl.training.gates import Loads
 from trawl.training.gather import Gather
 from trawl.training.group import Alone, Group
@@ -161,15 +163,17 @@ class Training:
 
     def _share(self) -> None:
         """Every worker's sums of the epoch so far, for the state: one worker saves it and all go on from it."""
-        self._sums = self.group.gather(np.asarray(self.progress.sums)).reshape(self.group.size, -1).tolist()
+        now = self.progress
+        self._sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).tolist()
+        check_losses(self._sums, now.epoch, now.step, self.cfg.training)
 
     def _step(self, step: int, picks: Ints) -> None:
-        own = np.array_split(picks, self.group.size)[self.group.rank]
+        own, weight = self._share_of(picks)
         rows, epoch = self.material.train, self.progress.epoch
         batch = self.material.behaviour.batch(rows.take(own), self.dtype)
         batch = self.place.take(self.pairs(batch, rows.user[picks], rows.item[picks], epoch, step))
         self.optimizers.begin(epoch * self.steps + step)
-        parts = self.loss(self.place.forward(batch), batch, len(picks) / self.group.size)
+        parts = self.loss(self.place.forward(batch), batch, weight)
         self.norms.measure(step, parts.weighted, self.progress.norms)
         parts.total.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.model.parameters())
@@ -177,9 +181,20 @@ class Training:
         for place, number in enumerate(parts.numbers()):
             self.progress.sums[place] += number * len(picks)
 
+    def _share_of(self, picks: Ints) -> tuple[Ints, float]:
+        """This worker's rows of a global batch, and what the sum of their losses is divided by.
+
+        A batch may have fewer rows than there are workers. A worker without any computes the first one at no weight:
+        layers need not take empty batches, and all workers average the same gradients.
+        """
+        own = np.array_split(picks, self.group.size)[self.group.rank]
+        return (own, len(picks) / self.group.size) if len(own) else (picks[:1], math.inf)
+
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).mean(axis=0)
+        self._share()
+        check_scores(validation, now.epoch, self.cfg.training)
+        sums = np.asarray(self._sums).mean(axis=0)
         record: dict[str, Any] = {"epoch": now.epoch}
         record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
         if not record["auxiliary"]:
@@ -188,7 +203,7 @@ class Training:
         if gates := self.gates():
             record["gates"] = gates
         seconds = round(now.seconds, 3)
-        better = validation["auc"] > now.best_auc
+        better = not validation["auc"] <= now.best_auc  # one that is not defined tells none apart: the last is kept
         now.epochs.append(record | {"validation": validation, "seconds": seconds})
         if better or now.best_epoch < 0:
             now.best_epoch = now.epoch

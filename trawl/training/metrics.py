@@ -1,5 +1,6 @@
 """AUC, gAUC, LogLoss and ECE, exact over all rows given, in float64. Scores are probabilities."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,10 @@ def ece(label: Array, score: Array) -> float:
 
 
 def measure(user: Array, label: Array, score: Array) -> dict[str, float]:
-    """The four of them and the number of rows."""
+    """The four of them and the number of rows; all nan where a score is, which has no place in an order."""
     score = np.asarray(score, dtype=np.float64)
+    if not np.isfinite(score).all():
+        return dict.fromkeys(("auc", "gauc", "logloss", "ece"), float("nan")) | {"rows": len(label)}
     return {
         "auc": auc(label, score),
         "gauc": gauc(user, label, score),
@@ -75,3 +78,8 @@ def measure(user: Array, label: Array, score: Array) -> dict[str, float]:
         "ece": ece(label, score),
         "rows": len(label),
     }
+
+
+def plain(values: Mapping[str, float]) -> dict[str, Any]:
+    """JSON knows no nan: None stands for what the rows do not define."""
+    return {k: (v if np.isfinite(v) else None) for k, v in values.items()}

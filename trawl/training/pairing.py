@@ -33,7 +33,9 @@ class Pairing:
         """(own rows, H) items drawn among the global batch's, frequent ones oftener: each worker takes its rows."""
         if not self.others:
             return None
-        return torch.from_numpy(rng.choice(items, (len(items), self.others))[self.gather.share(len(items))])
+        drawn = rng.choice(items, (len(items), self.others))
+        own = drawn[self.gather.share(len(items))]
+        return torch.from_numpy(own if len(own) else drawn[:1])  # a worker without rows computes the first one
 
     def _draw(self, side: uses.Side, entities: Ints, rng: np.random.Generator) -> Pairs | None:
         if side not in self.partners:

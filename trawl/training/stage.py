@@ -177,15 +177,19 @@ def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
         folder,
     )
     summary = _summary(progress, len(found.train), 1 if alone else cfg.resources.training_workers)
+    if "item" in found.partners and (facts := found.partners["item"].facts):
+        summary["facts"] = facts.told() | {"relations": list(cfg.training.fact_positives)}
     (folder / "metrics.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     notes = {k: v for k, v in summary.items() if k != "epochs"}
     return notes | {"validation": summary["epochs"][progress.best_epoch]["validation"], "peak_mib": peak}
 
 
 def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]:
+    from trawl.training.metrics import plain
+
     seconds = sum(float(epoch["seconds"]) for epoch in progress.epochs)
     return {
-        "epochs": progress.epochs,
+        "epochs": [epoch | {"validation": plain(epoch["validation"])} for epoch in progress.epochs],
         "best_epoch": progress.best_epoch,
         "samples": samples,
         "samples_per_second": round(samples * len(progress.epochs) / max(seconds, 1e-9), 1),

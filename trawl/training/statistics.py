@@ -2,10 +2,10 @@
 
 A resample draws as many users as the split has, with replacement, so user u counts w_u ~ multinomial times. All arms
 of a repetition get the same w (they are drawn from seed, repetition and the users), so any two of them pair up; with
-several repetitions (splits) each resample averages over them.
+several repetitions (splits) each resample averages over them. Of very many users, groups are drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from trawl.training import metrics
 Array = npt.NDArray[Any]
 METRICS = ("auc", "gauc", "logloss")
 _MOST_USERS = 4096  # users up to which a users x users matrix is counted
+_MOST_UNITS = 1 << 14  # users up to which each is drawn on its own; more would be as many numbers of each resample
 _BLOCK = 64  # rows of a block
-_ELEMENTS = 1 << 22  # of a piece of the resamples at work
+_ELEMENTS = 1 << 22  # of a piece of the resamples or of the rows at work
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,26 @@ class Difference:
     p: float  # two-sided
 
 
-def replicates(predictions: Sequence[pa.Table], resamples: int = 1000, seed: int = 0) -> Replicates:
+def replicates(predictions: Iterable[pa.Table], resamples: int = 1000, seed: int = 0) -> Replicates:
     """`predictions`: the test rows of one arm, a table (user, label, score) for each repetition."""
-    points, draws = [], []
-    for repetition, table in enumerate(predictions):
-        user, label, score = (table[name].to_numpy() for name in ("user", "label", "score"))
-        measured = metrics.measure(user, label, score)
-        points.append([measured[name] for name in METRICS])
-        draws.append(_resample(user, label.astype(bool), score, resamples, [seed, repetition]))
-    point = dict(zip(METRICS, np.mean(points, axis=0).tolist(), strict=True))
-    return Replicates(point, np.mean(draws, axis=0))
+    return mean_of([drawn(table, resamples, [seed, repetition]) for repetition, table in enumerate(predictions)])
+
+
+def drawn(table: pa.Table, resamples: int, seed: list[int]) -> Replicates:
+    """Of one repetition. Without rows, or with one label alone, what they do not define is nan."""
+    user, label, score = (table[name].to_numpy() for name in ("user", "label", "score"))
+    measured = metrics.measure(user, label, score)
+    point = {name: measured[name] for name in METRICS}
+    if not len(user):
+        return Replicates(point, np.full((resamples, len(METRICS)), np.nan))
+    return Replicates(point, _resample(user, label.astype(bool), score, resamples, seed))
+
+
+def mean_of(repetitions: Sequence[Replicates]) -> Replicates:
+    """One arm's repetitions as one."""
+    points = np.mean([[r.point[name] for name in METRICS] for r in repetitions], axis=0)
+    draws = np.mean([r.draws for r in repetitions], axis=0)
+    return Replicates(dict(zip(METRICS, points.tolist(), strict=True)), draws)
 
 
 def difference(ours: Replicates, theirs: Replicates) -> dict[str, Difference]:
@@ -74,9 +85,10 @@ def compare(
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p of each of several p values; the order of names is kept."""
-    order = sorted(values, key=lambda name: values[name])
-    adjusted, largest = {}, 0.0
+    """Holm's adjusted p of each of several p values; the order of names is kept. One that is nan stays it, and is no
+    test that the others are corrected for."""
+    order = sorted((name for name in values if np.isfinite(values[name])), key=lambda name: values[name])
+    adjusted, largest = dict.fromkeys(values, float("nan")), 0.0
     for place, name in enumerate(order):
         largest = max(largest, min(1.0, values[name] * (len(order) - place)))
         adjusted[name] = largest
@@ -85,20 +97,25 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
 
 def _resample(user: Array, label: Array, score: Array, resamples: int, seed: list[int]) -> npt.NDArray[np.float64]:
     """(resamples, 3)."""
-    distinct, group = np.unique(user, return_inverse=True)
+    distinct, code = np.unique(user, return_inverse=True)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(distinct), np.full(len(distinct), 1 / len(distinct)), size=resamples).astype(
-        np.float64
-    )
+    unit = _units(len(distinct), rng)
+    units, group = int(unit.max()) + 1, unit[code]
+    weights = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
     rows = np.bincount(group).astype(np.float64)
     losses = np.bincount(group, weights=metrics.row_losses(label, score))
-    own, _ = metrics.group_auc(group, label, score)
+    own, many = metrics.group_auc(code, label, score)
     there = np.isfinite(own)
-    counted = rows * there
+    counted, won = (np.bincount(unit, weights=v) for v in (many * there, many * np.where(there, own, 0.0)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        gauc = (weights @ (counted * np.where(there, own, 0.0))) / (weights @ counted)
+        gauc = (weights @ won) / (weights @ counted)
         logloss = (weights @ losses) / (weights @ rows)
     return np.stack([_weighted_auc(group, label, score, weights), gauc, logloss], axis=1)
+
+
+def _units(users: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(users,) what is drawn of each user: itself, or one of _MOST_UNITS groups of users, all of about one size."""
+    return np.arange(users) if users <= _MOST_UNITS else rng.permutation(users) % _MOST_UNITS
 
 
 def _weighted_auc(group: Array, label: Array, score: Array, weights: Array) -> npt.NDArray[np.float64]:
@@ -121,20 +138,33 @@ def _pairs_by_users(owner: Array, positive: Array, weights: Array) -> npt.NDArra
     How often rows of user u win over rows of user v is counted once, in a users x users matrix A; a resample then
     costs w A w. Rows are cut into blocks: pairs across blocks are a matrix product, those within one are enumerated.
     """
-    users, blocks = weights.shape[1], -(-len(owner) // _BLOCK)
+    users = weights.shape[1]
+    counts, before = np.zeros((users, users)), np.zeros(users)
+    size = max(1, _ELEMENTS // users) * _BLOCK
+    for start in range(0, len(owner), size):
+        part = slice(start, start + size)
+        counts += _wins(owner[part], positive[part], users, before)
+        before += np.bincount(owner[part][~positive[part]], minlength=users)
+    return np.asarray(((weights @ counts) * weights).sum(axis=1))
+
+
+def _wins(owner: Array, positive: Array, users: int, before: Array) -> npt.NDArray[np.float64]:
+    """(users, users) how often a positive row of one stands behind a negative row of the other, among some rows.
+
+    `before`: (users,) negative rows that stand before all of them.
+    """
+    blocks = -(-len(owner) // _BLOCK)
     block = np.arange(len(owner)) // _BLOCK
     wins = np.bincount((block * users + owner)[positive], minlength=blocks * users).reshape(blocks, users)
     losses = np.bincount((block * users + owner)[~positive], minlength=blocks * users).reshape(blocks, users)
-    before = np.cumsum(losses, axis=0) - losses
-    counts = wins.T.astype(np.float64) @ before.astype(np.float64)
+    counts = wins.T.astype(np.float64) @ (before + np.cumsum(losses, axis=0) - losses)
     padded = np.full(blocks * _BLOCK, -1)
     padded[: len(owner)] = np.where(positive, owner, owner + users)  # below `users`: positives
     rows = padded.reshape(blocks, _BLOCK)
     won = ((rows >= 0) & (rows < users))[:, :, None] & (rows >= users)[:, None, :]
     number, upper, lower = np.nonzero(won & np.tri(_BLOCK, k=-1, dtype=bool))
     within = rows[number, upper] * users + rows[number, lower] - users
-    counts += np.bincount(within, minlength=users * users).reshape(users, users)
-    return np.asarray(((weights @ counts) * weights).sum(axis=1))
+    return np.asarray(counts + np.bincount(within, minlength=users * users).reshape(users, users))
 
 
 def _pairs_by_rows(owner: Array, positive: Array, weights: Array) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ numbers. Ray takes a second or two for each, in which the steps wait.
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,19 @@ import torch
 from trawl.config import Config
 from trawl.connection import address, connect
 from trawl.environment import peak_mib
-from trawl.errors import ConfigError, EngineDied
+from trawl.errors import ConfigError, EngineDied, TrawlError
 from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
 from trawl.training import epochs
+from trawl.training.checkpoints import STATE, go_on, go_on_from_any, put_away_broken_list
+from trawl.training.diverging import Diverged
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
 from trawl.training.machine import settle
 from trawl.training.placing import device_of
 
-_STATE = "state.pt"
+_NAME = "train"  # of Ray Train's folder of checkpoints
 _FAILURES = 2  # times that a worker group may die before the training is given up
 
 Make = Callable[[], tuple[Recommender, Material]]
@@ -44,15 +46,14 @@ def train_here(
     settle(cfg.resources.threads)
     training = Training(model, material, cfg, device=device_of(cfg))
     kept = bool(store and folder and cfg.resources.checkpoint_steps)
-    if store and kept and store.exists(*folder, _STATE):
-        data = io.BytesIO(store.read_bytes(*folder, _STATE))
-        training.restore(torch.load(data, weights_only=True, map_location="cpu"))
+    if store and kept and store.exists(*folder, STATE):
+        go_on(training, io.BytesIO(store.read_bytes(*folder, STATE)), store.where(*folder, STATE))
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
         if store and kept:
             data = io.BytesIO()
             torch.save(state(), data)
-            store.write_bytes(data.getvalue(), *folder, _STATE)
+            store.write_bytes(data.getvalue(), *folder, STATE)
         if record is None:
             return
         if store and folder:
@@ -69,29 +70,26 @@ def _note(training: Training, store: Store, folder: tuple[str, ...]) -> None:
 def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...]) -> tuple[Progress, float]:
     """`resources.training_workers` workers; checkpoints below `folder` of the store.
 
-    Raises EngineDied, and ConfigError where GPUs are asked for and this machine has none.
+    Raises EngineDied, Diverged, and ConfigError where this machine, which is all there is, has not what they ask for.
     """
     connect(cfg)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpus, storage, name = cfg.resources.training_gpus, store.path(*folder), "train"
-    if gpus and not address(cfg) and not ray.cluster_resources().get("GPU"):  # else it would wait for one for ever
-        raise ConfigError(
-            "model: its workers ask for a GPU each, this machine has none; set resources.training_gpus to 0, or name a "
-            "cluster with resources.ray_address"
-        )
+    workers, gpus = cfg.resources.training_workers, cfg.resources.training_gpus
+    storage = store.path(*folder)
+    if not address(cfg):  # else it would wait for ever; a cluster elsewhere may start nodes when they are asked for
+        _check_room(ray.cluster_resources(), workers, bool(gpus))
     needs = {"CPU": 1.0} | ({"GPU": 1.0} if gpus else {})
     store.fs.create_dir(storage, recursive=True)
+    rest = put_away_broken_list(store, (*folder, _NAME))
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=cfg.resources.training_workers, use_gpu=bool(gpus), resources_per_worker=needs
-        ),
+        train_loop_config={"make": make, "cfg": cfg, "store": store, "folder": folder, "rest": rest},
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=bool(gpus), resources_per_worker=needs),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=_NAME,
             storage_path=storage,
             storage_filesystem=store.fs,
             failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
@@ -102,14 +100,30 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
         result = trainer.fit()
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise _died(error) from error
+    if result.return_value:
+        raise Diverged(result.return_value)
     if result.checkpoint is None:
         raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
     with result.checkpoint.as_directory() as path:
-        state = torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu")
+        state = torch.load(Path(path) / STATE, weights_only=True, map_location="cpu")
     return Progress(**state["progress"]), float(state["peak_mib"])
 
 
-def _worker(settings: dict[str, Any]) -> None:
+def _check_room(there: Mapping[str, float], workers: int, gpus: bool) -> None:
+    """`there`: what a cluster of this machine alone offers."""
+    asked = {"CPU": "take fewer, or raise resources.num_cpus"}
+    asked |= {"GPU": "set resources.training_gpus to 0, or take fewer"} if gpus else {}
+    for kind, todo in asked.items():
+        count = int(there.get(kind, 0))
+        if count < workers:
+            raise ConfigError(
+                f"model: resources.training_workers = {workers}, its workers ask for a {kind} each, this machine has "
+                f"{count or 'none'}; {todo}, or name a cluster with resources.ray_address"
+            )
+
+
+def _worker(settings: dict[str, Any]) -> str:
+    """Train; returns what is wrong with the recipe, or nothing."""
     import ray.train
 
     cfg: Config = settings["cfg"]
@@ -120,8 +134,10 @@ def _worker(settings: dict[str, Any]) -> None:
     training = Training(model, material, cfg, group, device_of(cfg))
     last = ray.train.get_checkpoint()
     if last is not None:
-        with last.as_directory() as path:
-            training.restore(torch.load(Path(path) / _STATE, weights_only=True, map_location="cpu"))
+        with last.as_directory() as path, (Path(path) / STATE).open("rb") as file:
+            go_on(training, file, last.path)
+    elif settings["rest"]:
+        go_on_from_any(training, settings["store"], (*settings["folder"], _NAME), settings["rest"])
     first = context.get_world_rank() == 0
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
@@ -130,14 +146,22 @@ def _worker(settings: dict[str, Any]) -> None:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory(prefix="trawl-") as path:
-            torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / _STATE)
+            torch.save(state() | {"peak_mib": peak_mib()}, Path(path) / STATE)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
         if record is not None:
             _note(training, settings["store"], settings["folder"])
 
-    training.run(report)
+    try:
+        training.run(report)
+    except Diverged as error:  # in all workers at once; an exception would have Ray train on from the last checkpoint
+        return str(error)
+    return ""
 
 
-def _died(error: Exception) -> EngineDied:
+def _died(error: Exception) -> TrawlError:
+    for found in getattr(error, "worker_failures", {}).values():
+        inner = getattr(found, "_base_exc", found)  # as Ray Train wraps it
+        if isinstance(inner, TrawlError):
+            return inner
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return EngineDied(f"model: training workers failed: {lines[-1] if lines else type(error).__name__}; run again")

@@ -22,8 +22,11 @@ def scan(inputs_TBG: Tensor, weight_GH: Tensor, active: Sequence[int], gate_TB: 
     """(T, B, H) states; zero where a row is not at work yet.
 
     `inputs_TBG`: G = 3 H: update, reset, candidate; `weight_GH`: U in the same order. `active`: of each step how many
-    rows are at work, never falling. `gate_TB`: the factors a_t; None is a plain GRU.
+    rows are at work, never falling. `gate_TB`: the factors a_t; None is a plain GRU. All in the precision of U, also
+    where autocast made the inputs narrower.
     """
+    inputs_TBG = inputs_TBG.to(weight_GH.dtype)
+    gate_TB = None if gate_TB is None else gate_TB.to(weight_GH.dtype)
     states: Tensor = _Scan.apply(inputs_TBG, weight_GH, gate_TB, list(active))  # type: ignore[no-untyped-call]
     return states
 
