@@ -39,6 +39,42 @@ class Column(Plain):
         return super().forward(batch).unsqueeze(1)
 
 
+class Nothing(Plain):
+    """Forgets to return."""
+
+    def forward(self, batch: Encoded) -> Any:
+        super().forward(batch)
+
+
+class Whole(Plain):
+    """Gives whole numbers."""
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return super().forward(batch).long()
+
+
+class Untaught(Plain):
+    """Loses the gradient."""
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return super().forward(batch).detach()
+
+
+class Faulty(Plain):
+    """Has a fault that shows with the first batch."""
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return {"a": batch.user}["b"]
+
+
+class Needy(Plain):
+    """Wants an argument that no recipe gives."""
+
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__(shape, cfg)
+        self.layers = cfg.backbone_arguments["layers"]
+
+
 class Three(Plain):
     """Wants another argument."""
 

@@ -40,6 +40,10 @@ def test_it_is_made_from_shape_and_section() -> None:
         ("own_backbone:Missing", "has no attribute 'Missing'"),
         ("own_backbone:NoModule", "is no subclass of torch.nn.Module"),
         ("own_backbone:Three", r"cannot be made with \(Shape, Model\): .*'more'"),
+        (
+            "own_backbone:Needy",
+            r"cannot be made with \(Shape, Model\): KeyError: 'layers' \(own_backbone\.py, line \d+\)",
+        ),
         ("own_backbone.deeper:Net", "cannot be imported .*is not a package"),
     ],
 )
@@ -52,9 +56,12 @@ def test_what_is_wrong_is_said_in_one_line(name: str, says: str) -> None:
 
 def test_a_broken_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_backbone.py").write_text("def f(:\n", encoding="utf-8")
+    (tmp_path / "faulty_backbone.py").write_text("import os\n\n1 / 0\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="'broken_backbone:Net': cannot be imported"):
         load("broken_backbone:Net")
+    with pytest.raises(ConfigError, match=r"cannot be imported: ZeroDivisionError: .* \(faulty_backbone\.py, line 3\)"):
+        load("faulty_backbone:Net")
 
 
 @pytest.mark.parametrize("place", ["taken_backbone.py", "taken_backbone/__init__.py", "taken_backbone/net.py"])
@@ -73,13 +80,25 @@ def test_code_in_a_models_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.
     assert "taken_backbone" not in sys.modules
 
 
-def test_logits_of_another_shape_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Column", r"gave logits of shape \(3, 1\), not \(3,\)"),
+        ("Nothing", r"gave logits of shape NoneType, not \(3,\)"),
+        ("Whole", r"gave logits of type torch\.int64, not of a float"),
+        ("Untaught", "gave logits without a gradient"),
+        ("Faulty", r"its forward failed: KeyError: 'b' \(own_backbone\.py, line \d+\)"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused(name: str, says: str) -> None:
     from test_model_recommender import batch, world
 
     sizes = Sizes(user_rows=7, item_rows=9, levels=5)
-    net = Recommender(sizes, cfg("own_backbone:Column", "extraction.source=none"))
-    with pytest.raises(ConfigError, match=r"'own_backbone:Column': gave logits of shape \(3, 1\), not \(3,\)"):
+    net = Recommender(sizes, cfg(f"own_backbone:{name}", "extraction.source=none"))
+    with pytest.raises(ConfigError, match=f"'own_backbone:{name}': {says}") as caught:
         net(batch(), world())
+    assert "\n" not in str(caught.value)
+    assert name != "Untaught" or net.eval()(batch(), world()).logit.shape == (3,), "scoring needs no gradient"
 
 
 def test_its_arguments_are_hashed_for_it_alone() -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model import adapters, similarity, uses
-from trawl.model.backbones import build
+from trawl.model.backbones import build, own
 from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
 from trawl.model.gather import few_rows, gather
@@ -149,14 +149,10 @@ class Recommender(nn.Module):
 
     def _scores(self, encoded: Encoded) -> Scores:
         """What the backbone says. Raises ConfigError when one of somebody's own does not keep the contract."""
-        found = self.backbone(encoded)
-        scores = found if isinstance(found, Scores) else Scores(found)
-        rows = encoded.target.shape
-        for name, part in (("logits", scores.logit), ("an auxiliary loss", scores.auxiliary)):
-            if part is not None and getattr(part, "shape", None) != rows:
-                shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise ConfigError(f"model.backbone = {self.name!r}: gave {name} of shape {shape}, not {tuple(rows)}")
-        return scores
+        if not own.is_own(self.name):
+            found = self.backbone(encoded)
+            return found if isinstance(found, Scores) else Scores(found)
+        return own.scored(self.name, self.backbone, encoded)
 
     def _similarities(self, batch: Batch, world: World) -> tuple[Tensor | None, list[Tensor]]:
         """Similarities to the history (B, H) of the first source, and the dense features so far, (B, E) each."""

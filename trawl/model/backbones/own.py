@@ -11,14 +11,17 @@ path and holds the weights, never code. Fingerprints know the path and the argum
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import extract_tb
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from trawl.errors import ConfigError
-from trawl.model.backbones.base import Shape
+from trawl.errors import ConfigError, TrawlError
+from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.sections_model import Model
 
 _MODEL_FILES = ("model.json", "model.safetensors")
+_OURS = Path(__file__).parents[2]
 
 
 def is_own(name: str) -> bool:
@@ -42,6 +45,10 @@ def load(name: str) -> type[nn.Module]:
             f"{here}: cannot be imported ({error}); put it on the path of driver and workers (PYTHONPATH, or the "
             "image of the cluster)"
         ) from None
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever their code raises is theirs to mend
+        raise fault(name, "cannot be imported", error) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"{here}: is no subclass of torch.nn.Module")
     return found
@@ -52,8 +59,41 @@ def build(shape: Shape, cfg: Model) -> nn.Module:
     made = load(cfg.backbone)
     try:
         return made(shape, cfg)
-    except TypeError as error:
-        raise ConfigError(f"model.backbone = {cfg.backbone!r}: cannot be made with (Shape, Model): {error}") from error
+    except Exception as error:
+        raise fault(cfg.backbone, "cannot be made with (Shape, Model)", error) from error
+
+
+def scored(name: str, module: nn.Module, batch: Encoded) -> Scores:
+    """What the module gives for a batch. Raises ConfigError where it fails, or does not keep the contract."""
+    try:
+        found = module(batch)
+    except (TrawlError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise fault(name, "its forward failed", error) from error
+    scores = found if isinstance(found, Scores) else Scores(found)
+    rows = batch.target.shape
+    for what, part in (("logits", scores.logit), ("an auxiliary loss", scores.auxiliary)):
+        if part is None and what != "logits":
+            continue
+        if not isinstance(part, Tensor) or part.shape != rows:
+            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise ConfigError(f"model.backbone = {name!r}: gave {what} of shape {shape}, not {tuple(rows)}")
+        if not part.is_floating_point():
+            raise ConfigError(f"model.backbone = {name!r}: gave {what} of type {part.dtype}, not of a float")
+    if module.training and torch.is_grad_enabled() and not scores.logit.requires_grad:
+        raise ConfigError(f"model.backbone = {name!r}: gave logits without a gradient, so that nothing is learned")
+    return scores
+
+
+def fault(name: str, what: str, error: Exception) -> ConfigError:
+    """An error of somebody's own code, in one line with the place in that code."""
+    text = " ".join(str(error).split())
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = [(Path(frame.filename), frame.lineno) for frame in extract_tb(error.__traceback__)]
+    own = [(path, line) for path, line in frames if "site-packages" not in path.parts and _OURS not in path.parents]
+    place = f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
+    return ConfigError(f"model.backbone = {name!r}: {what}: {said}{place}")
 
 
 def _model_folder(module: str) -> Path | None:
