@@ -67,6 +67,9 @@ class Config(Section):
                 )
         if self.model.adapter == "raw" and contrastive and (texts or kg):
             raise ValueError("model.adapter = raw has no parameters that a contrastive loss could train; set w_* to 0")
+        near = self.model.similarity and "kg" in self.model.similarity_of
+        if (kg or near) and not (self.facts.fields or self.facts.table):
+            raise ValueError("facts.fields = false leaves no facts for kg; set it to true or name a facts.table")
         if self.resources.launcher == "task" and self.resources.training_workers > 1:
             raise ValueError(
                 "resources.launcher = task trains on one worker; set it to ray_train for training_workers > 1"

@@ -9,7 +9,7 @@ from worlds import behaviour, publish, table
 
 from trawl import pipeline
 from trawl.config import Config
-from trawl.errors import InputError
+from trawl.errors import ConfigError, InputError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.linking.facts import FACTS
@@ -60,6 +60,14 @@ def test_the_items_own_fields_are_facts(tmp_path: Path) -> None:
 
 def test_some_relations_alone(tmp_path: Path) -> None:
     assert made(tmp_path, "facts.relations=['shelf']") == {(2, "shelf", "s1")}
+
+
+def test_no_fact_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no item has a fact of facts\.relations = shelves, genre; "):
+        made(tmp_path, "facts.relations=['shelves', 'genre']")
+    for reader in ("model.knowledge=['kg']", "model.similarity_of=['kg']"):
+        with pytest.raises(ConfigError, match=r"facts\.fields = false leaves no facts for kg"):
+            Config().override("facts.fields=false", "model.similarity=true", reader)
 
 
 def test_facts_of_an_entity_are_those_of_every_item_linked_to_it(tmp_path: Path) -> None:

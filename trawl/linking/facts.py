@@ -169,10 +169,15 @@ def _rounds(cfg: Config) -> tuple[Phase, ...]:
 
 
 def _heard(parts: Sequence[Part], inputs: Inputs, cfg: Config) -> None:
-    """Raises InputError for a table that says nothing of any item."""
+    """Raises InputError for a table that says nothing of any item, and where no item has a fact at all."""
     if cfg.facts.table and not sum(inputs.scattered_rows(0)):
         of = "item_id is an item" if cfg.facts.of == "item" else "entity_id is linked to an item"
         raise InputError.at(cfg.facts.table, "", f"no {of}", "check facts.of and the ids")
+    if not sum(part.rows for part in parts):
+        some = f" of facts.relations = {', '.join(cfg.facts.relations)}" if cfg.facts.relations else ""
+        raise InputError(
+            f"facts: no item has a fact{some}; `trawl show RUN items` has the items' fields, facts.table brings others"
+        )
 
 
 FACTS = Stage(
