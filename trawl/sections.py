@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Seed = Annotated[int, Field(ge=0, lt=2**62)]  # repetitions add to it
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -17,7 +18,7 @@ Source = Literal["none", "raw", "extracted", "given", "shuffled"]
 class Section(BaseModel):
     """One table of the recipe: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Synthetic(Section):
@@ -31,7 +32,7 @@ class Synthetic(Section):
     empty_pages: Share = 0.05  # pages without text
     noise: Annotated[float, Field(ge=0)] = 2.0  # irrelevant sentences per relevant one
     misspelt: Share = 0.05  # item titles one or two letters away from their page's
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Data(Section):
@@ -44,7 +45,7 @@ class Data(Section):
     partitions: Annotated[int, Field(ge=1, le=4096)] = 4  # parts of every table; the numbering of ids depends on it
     like_above: float = 3.0  # label = rating > like_above
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # users: train, valid, test
-    split_seed: int = 0
+    split_seed: Seed = 0
     cutoff_max: Annotated[int, Field(ge=0)] = 30  # cut-off = first min((n + 1) // 2, cutoff_max) positions
     cold_items: Share = 0.0  # share of the items that lose every training interaction
     synthetic: Synthetic = Synthetic()
@@ -74,7 +75,7 @@ class Extraction(Section):
 
     source: Source = "extracted"
     shuffle_of: Literal["raw", "extracted", "given"] = "extracted"  # what `shuffled` permutes among entities
-    shuffle_seed: int = 0
+    shuffle_seed: Seed = 0
     given: str = ""  # Parquet: item_id, text
     family: Literal["trawl", "kellmrec", "kar"] = "trawl"  # whose prompts: see extraction/families.py
     history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
@@ -145,7 +146,7 @@ class Encoding(Section):
 
     encoder: Literal["lexical", "transformer"] = "lexical"
     dimension: Annotated[int, Field(ge=8, le=8192)] = 128  # lexical
-    seed: int = 0  # lexical
+    seed: Seed = 0  # lexical
     max_tokens: Annotated[int, Field(ge=8)] = 4096  # of each text that are read; the unread share is reported
     model: str = ""  # transformer: a Hugging Face name or a folder
     revision: str = ""  # transformer: a commit or tag of the hub; empty: the newest
@@ -204,7 +205,7 @@ class Search(Section):
     temperature: tuple[Positive, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)  # tau
     repetitions: Annotated[int, Field(ge=1)] = 1  # one-at-a-time: each point with so many splits and initialisations
     trials: Annotated[int, Field(ge=1)] = 20  # random, optuna: beside the baseline
-    seed: int = 0  # random, optuna
+    seed: Seed = 0  # random, optuna
     grace_epochs: Annotated[int, Field(ge=0)] = 1  # random, optuna: ASHA stops no trial before; 0: it stops none
     reduction: Annotated[float, Field(gt=1)] = 3.0  # ASHA: one trial of so many goes on at each rung
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trawl.sections import Section
+from trawl.sections import Section, Seed
 
 
 class Facts(Section):
@@ -16,4 +16,4 @@ class Facts(Section):
     relations: tuple[str, ...] = ()  # facts of these relations alone, as ["genres"]; empty: of all
     # Of the vectors: every fact is a direction drawn from its hash, and every relation of an item weighs the same.
     dimension: Annotated[int, Field(ge=8, le=8192)] = 256
-    seed: int = 0
+    seed: Seed = 0

@@ -9,6 +9,7 @@ from trawl.sections import Section, Share
 
 BACKBONES = ("din", "dien", "deepfm", "dcn", "dcnv2", "xdeepfm", "fibinet", "fignn", "autoint")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+Width = Annotated[int, Field(ge=1)]
 KnowledgeSource = Literal["text", "kg"]
 SimilaritySource = Literal["text", "kg", "genre", "cf"]
 
@@ -19,14 +20,14 @@ class Model(Section):
     backbone: str = "din"  # one of BACKBONES, or a torch module of your own as "package.module:Class"
     backbone_arguments: dict[str, Any] = Field(default_factory=dict)  # for your own backbone alone
     embedding: Annotated[int, Field(ge=1)] = 32
-    hidden: tuple[int, ...] = (200, 80)
-    attention: Annotated[tuple[int, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
+    hidden: tuple[Width, ...] = (200, 80)
+    attention: Annotated[tuple[Width, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
     recurrent: Annotated[int, Field(ge=1)] = 64  # DIEN: units of both GRUs
     dien_auxiliary: Annotated[float, Field(ge=0)] = 0.0  # weight of DIEN's auxiliary loss; its paper has 1
     cross_layers: Annotated[int, Field(ge=1)] = 3  # DCN, DCNv2
     cross_rank: Annotated[int, Field(ge=0)] = 0  # DCNv2: rank of the mixture's matrices; 0: one full matrix a layer
     cross_experts: Annotated[int, Field(ge=1)] = 4  # DCNv2: matrices of the mixture
-    cin: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (50, 50)  # xDeepFM: maps per layer
+    cin: Annotated[tuple[Width, ...], Field(min_length=1)] = (50, 50)  # xDeepFM: maps per layer
     bilinear: Literal["all", "each", "interaction"] = "interaction"  # FiBiNet: which pairs of fields share a matrix
     senet_ratio: Annotated[int, Field(ge=1)] = 3  # FiBiNet: fields per unit of the excitation
     graph_steps: Annotated[int, Field(ge=1)] = 3  # Fi-GNN

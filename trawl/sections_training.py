@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trawl.sections import Section, Share
+from trawl.sections import Section, Seed, Share
 
 
 class Training(Section):
@@ -31,7 +31,7 @@ class Training(Section):
     temperature_learned: bool = False  # within the bounds, from `temperature` on
     temperature_bounds: tuple[float, float] = (0.02, 0.5)
     weights_learned: bool = False  # of uu and ii, from w_user and w_item on: see model/scales.py
-    seed: int = 0
+    seed: Seed = 0
     # of parameters and arithmetic; bfloat16: float32 parameters, arithmetic of the training steps in bfloat16
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     compile: bool = False  # torch.compile of backbone and adapters: faster after a minute or two, last digits differ
