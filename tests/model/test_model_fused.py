@@ -109,7 +109,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
     def units(*read: torch.Tensor) -> torch.Tensor:
         *most, near, slope = read
-        return fused.units(*most, (near, slope), target, history, levels)  # type: ignore[arg-type]
+        return fused.units(*most, (near, slope), (target, history, levels))  # type: ignore[arg-type]
 
     assert torch.autograd.gradcheck(units, given)
     wide = [torch.randn(*size, generator=draw, dtype=torch.float64).requires_grad_() for size in ((4, 7), (7,), (4, 2))]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Where = tuple[Tensor, Tensor, Tensor]  # target (B,) and history (B, H) as rows of items, levels (B, H) of its ratings
 _SAMPLES = 128  # of DIN's attention at a time
 
 
@@ -28,9 +29,7 @@ def fits(x: Tensor) -> bool:
 
 def pooled(
     items_ND: Tensor,
-    target_B: Tensor,
-    history_BH: Tensor,
-    levels_BH: Tensor,
+    where: Where,
     weights_BPH: Tensor,
     ratings_LR: Tensor | None,
     sides: tuple[Tensor, Tensor],
@@ -41,7 +40,7 @@ def pooled(
     counts as none.
     """
     ratings = items_ND.new_zeros(1, 0) if ratings_LR is None else ratings_LR
-    given = (items_ND, target_B, history_BH, levels_BH, weights_BPH, ratings)
+    given = (items_ND, *where, weights_BPH, ratings)
     whole: Tensor = _Pooled.apply(ratings_last, *sides, *given)  # type: ignore[no-untyped-call]
     return whole
 
@@ -53,18 +52,15 @@ def units(
     queries_BU: Tensor,
     ratings_LU: Tensor | None,
     near: tuple[Tensor, Tensor] | None,
-    target_B: Tensor,
-    history_BH: Tensor,
-    levels_BH: Tensor,
+    where: Where,
 ) -> Tensor:
     """(B, H, U) relu(product (k * q) + keys[k] + query + ratings[level] + near * slope) of history item k and target q.
 
     `near`: (B, H) and its slope (U,).
     """
     ratings = keys_NU.new_zeros(1, keys_NU.shape[1]) if ratings_LU is None else ratings_LU
-    near_BH, slope = (keys_NU.new_zeros(len(target_B), 0), keys_NU.new_zeros(0)) if near is None else near
-    read = (target_B, history_BH, levels_BH)
-    out: Tensor = _Units.apply(items_ND, product_UD, keys_NU, queries_BU, ratings, near_BH, slope, *read)  # type: ignore[no-untyped-call]
+    near_BH, slope = (keys_NU.new_zeros(len(where[0]), 0), keys_NU.new_zeros(0)) if near is None else near
+    out: Tensor = _Units.apply(items_ND, product_UD, keys_NU, queries_BU, ratings, near_BH, slope, *where)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -75,8 +71,8 @@ def machine(x_BW: Tensor, first_W: Tensor, dense_BK: Tensor | None, width: int, 
     return logits
 
 
-def _arrays(*tensors: Tensor) -> list[Any]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 class _Pooled(torch.autograd.Function):
@@ -92,7 +88,7 @@ class _Pooled(torch.autograd.Function):
         ctx.order = (0, 1, 3, 2) if ratings_last else (0, 1, 2, 3)
         parts = (before, *empty, after)
         out = torch.cat([parts[place] for place in ctx.order], dim=1)
-        pool(*_arrays(*read, out), *ctx.at)
+        pool(_arrays(*read), out.numpy(), *ctx.at)
         return out
 
     @staticmethod
@@ -102,7 +98,7 @@ class _Pooled(torch.autograd.Function):
 
         read = ctx.saved_tensors
         to_items, to_weights, to_ratings = (torch.zeros_like(read[place]) for place in (0, 4, 5))
-        unpool(*_arrays(*read, gradient), *ctx.at, *_arrays(to_items, to_weights, to_ratings))
+        unpool(_arrays(*read), *_arrays(gradient), *ctx.at, _arrays(to_items, to_weights, to_ratings))
         before, after = ctx.ends
         start = gradient.shape[1] - after - (to_ratings.shape[1] if ctx.order[-1] == 2 else 0)
         sides = gradient[:, :before], gradient[:, start : start + after]
@@ -123,15 +119,15 @@ class _Units(torch.autograd.Function):
             part, widths = between[: places.stop - places.start], out[places]
             products(*_arrays(items, target[rows], history[rows], part))
             torch.mm(part, product.t(), out=widths)
-            own = (queries[rows], ratings, near[rows], slope, history[rows], levels[rows])
-            activate(*_arrays(widths, keys, *own))
+            added = _arrays(keys, queries[rows], ratings)
+            activate(*_arrays(widths), added, _arrays(near[rows], slope), *_arrays(history[rows], levels[rows]))
         ctx.save_for_backward(*given, out)
         return out.view(*history.shape, len(product))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from trawl.model.kernels.units import products, unactivate, unproducts
+        from trawl.model.kernels.units import products, unactivate, unnear, unproducts
 
         *given, out = ctx.saved_tensors
         items, product, _, _, _, near, slope, target, history, levels = given
@@ -142,9 +138,10 @@ class _Units(torch.autograd.Function):
         between, inner = items.new_empty(places, items.shape[1]), items.new_empty(places, len(product))
         for rows, places in _pieces(history):
             part, to_units = between[: places.stop - places.start], inner[: places.stop - places.start]
-            where = (history[rows], levels[rows])
-            to_own = (to_keys, to_queries[rows], to_ratings, to_near[rows], to_slope)
-            unactivate(*_arrays(out[places], near[rows], slope, *where, gradient[places], to_units, *to_own))
+            own = _arrays(out[places], gradient[places], history[rows], levels[rows], to_units)
+            unactivate(*own, _arrays(to_keys, to_queries[rows], to_ratings))
+            if near.shape[1]:
+                unnear(*_arrays(to_units, near[rows], slope, to_near[rows], to_slope))
             products(*_arrays(items, target[rows], history[rows], part))
             to_product.addmm_(to_units.t(), part)
             torch.mm(to_units, product, out=part)
@@ -166,7 +163,7 @@ class _Machine(torch.autograd.Function):
         from trawl.model.kernels.factors import machine as run
 
         out, totals = x.new_empty(len(x)), x.new_empty(len(x), width)
-        run(*_arrays(x, first, dense), fields, *_arrays(out, totals))
+        run(_arrays(x, first, dense), fields, *_arrays(out, totals))
         ctx.save_for_backward(x, first, dense, totals)
         ctx.fields = fields
         return out
@@ -178,6 +175,6 @@ class _Machine(torch.autograd.Function):
 
         x, first, dense, totals = ctx.saved_tensors
         to_x, to_first, to_dense = torch.empty_like(x), torch.zeros_like(first), torch.empty_like(dense)
-        arrays = _arrays(x, first, dense)
-        unmachine(*arrays, ctx.fields, *_arrays(totals, gradient, to_x, to_first, to_dense))
+        found = _arrays(to_x, to_first, to_dense)
+        unmachine(_arrays(x, first, dense), ctx.fields, *_arrays(totals, gradient), found)
         return to_x, to_first, to_dense, None, None

@@ -45,10 +45,10 @@ class Din(Backbone):
         ratings = self.rating(batch.ratings) if self.rating is not None and batch.ratings is not None else None
         near = (batch.near, self.near) if self.near is not None and batch.near is not None else None
         queries = self.query(gather(batch.items, batch.target))
-        units = fused.units(batch.items, self.product.weight, self.key(batch.items), queries, ratings, near, *where)
+        units = fused.units(batch.items, self.product.weight, self.key(batch.items), queries, ratings, near, where)
         weights_BPH = (self.attention(units).squeeze(-1) * (batch.levels > 0)).unsqueeze(1)
         sides = (batch.user, batch.extra)
-        return fused.pooled(batch.items, *where, weights_BPH, batch.ratings, sides, ratings_last=True)
+        return fused.pooled(batch.items, where, weights_BPH, batch.ratings, sides, ratings_last=True)
 
     def _weights(self, batch: Encoded, target_BD: Tensor, history_BHD: Tensor) -> Tensor:
         """(B, H) attention weights, of any sign and size."""

@@ -48,7 +48,7 @@ class Pooled(Backbone):
         if not fused.fits(batch.items):
             return torch.cat(self.parts(batch), dim=1)
         rows = (batch.target, batch.history, batch.levels)
-        return fused.pooled(batch.items, *rows, self._weights(batch), batch.ratings, (batch.user, batch.extra))
+        return fused.pooled(batch.items, rows, self._weights(batch), batch.ratings, (batch.user, batch.extra))
 
     def _weights(self, batch: Encoded) -> Tensor:
         """(B, pools, H) of the mean over the history, and of the one weighed by rating."""

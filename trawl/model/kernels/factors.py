@@ -1,20 +1,18 @@
 """First order and pairs of fields of a factorisation machine: <w, x> + (|sum of fields|^2 - sum of |field|^2) / 2.
 
-B samples x (B, W), whose first columns are F fields of width K; one more field, of dense features, stands apart.
+B samples x (B, W), whose first columns are F fields of width K; one more field, of dense features (B, K), stands apart,
+or is (B, 0): there is none. w is (W,).
 """
 
 from trawl.model.kernels.compiling import Array, compiled
 
+Read = tuple[Array, Array, Array]  # x, w, dense
+
 
 @compiled
-def machine(
-    x: Array,  # (B, W)
-    first: Array,  # (W,)
-    dense: Array,  # (B, K), or (B, 0): there is none
-    fields: int,
-    out: Array,  # (B,)
-    totals: Array,  # (B, K): the sums of the fields
-) -> None:
+def machine(read: Read, fields: int, out: Array, totals: Array) -> None:
+    """out (B,), and totals (B, K): the sums of the fields."""
+    x, first, dense = read
     width, k = x.shape[1], totals.shape[1]
     zero = x.dtype.type(0)
     for b in range(len(x)):
@@ -37,18 +35,10 @@ def machine(
 
 
 @compiled
-def unmachine(
-    x: Array,
-    first: Array,
-    dense: Array,
-    fields: int,
-    totals: Array,
-    gradient: Array,  # (B,) of `out`
-    to_x: Array,  # (B, W)
-    to_first: Array,  # (W,) zeros
-    to_dense: Array,  # as dense
-) -> None:
-    """The gradient of a field in the pairs is the sum of the other fields."""
+def unmachine(read: Read, fields: int, totals: Array, gradient: Array, found: Read) -> None:
+    """found: the gradients of x, of w (zeros before) and of dense. That of a field in the pairs: the other fields."""
+    x, first, dense = read
+    to_x, to_first, to_dense = found
     width, k = x.shape[1], totals.shape[1]
     for b in range(len(x)):
         row, total, to_row, own = x[b], totals[b], to_x[b], gradient[b]

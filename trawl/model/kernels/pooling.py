@@ -1,24 +1,19 @@
 """A sample's row: its target, weighted sums of its history's items, and of its history's ratings.
 
-B samples, H positions, P sums, N items of width D, ratings of width R. A position of level 0 is none: its weights are
-not read, and their gradients are 0.
+B samples, H positions, P sums, N items of width D, ratings of width R. Read are items (N, D), target (B,), history and
+levels (B, H), weights (B, P, H) and ratings (levels + 1, R), whose sum is under the first of the P weights. A position
+of level 0 is none: its weights are not read, and their gradients are 0.
 """
 
 from trawl.model.kernels.compiling import Array, compiled
 
+Read = tuple[Array, Array, Array, Array, Array, Array]
+
 
 @compiled
-def pool(
-    items: Array,  # (N, D)
-    target: Array,  # (B,)
-    history: Array,  # (B, H)
-    levels: Array,  # (B, H)
-    weights: Array,  # (B, P, H)
-    ratings: Array,  # (levels + 1, R); its sums are under the first of the P weights
-    out: Array,  # (B, W) zeros where this writes
-    at: int,  # column of the target; the sums follow
-    stars: int,  # column of the ratings' sum
-) -> None:
+def pool(read: Read, out: Array, at: int, stars: int) -> None:
+    """out (B, W), zeros where this writes: target from column `at` on, the sums after it, ratings from `stars`."""
+    items, target, history, levels, weights, ratings = read
     width, pools, rating = items.shape[1], weights.shape[1], ratings.shape[1]
     for b in range(len(target)):
         row, own = out[b], items[target[b]]
@@ -39,20 +34,10 @@ def pool(
 
 
 @compiled
-def unpool(
-    items: Array,
-    target: Array,
-    history: Array,
-    levels: Array,
-    weights: Array,
-    ratings: Array,
-    gradient: Array,  # of `out`
-    at: int,
-    stars: int,
-    to_items: Array,  # (N, D) zeros, as the next two: the gradients
-    to_weights: Array,  # (B, P, H)
-    to_ratings: Array,  # (levels + 1, R)
-) -> None:
+def unpool(read: Read, gradient: Array, at: int, stars: int, found: tuple[Array, Array, Array]) -> None:
+    """found, zeros: what the gradient of `out` means for items, weights and ratings."""
+    items, target, history, levels, weights, ratings = read
+    to_items, to_weights, to_ratings = found
     width, pools, rating = items.shape[1], weights.shape[1], ratings.shape[1]
     zero = items.dtype.type(0)
     for b in range(len(target)):

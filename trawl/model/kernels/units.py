@@ -1,9 +1,12 @@
-"""The elementwise part of DIN's attention unit: relu(P (k * q) + K[k] + Q[q] + R[rating] + near V), some samples at a time.
+"""The elementwise part of DIN's attention unit, relu(P (k * q) + K[k] + Q[q] + R[rating] + near V), of some samples.
 
 S samples, H positions, N items of width D, U units. The matrix products between these loops are torch's.
 """
 
 from trawl.model.kernels.compiling import Array, compiled
+
+# keys (N, U), queries (S, U), ratings (levels + 1, U) or (1, U): one for all levels
+Read = tuple[Array, Array, Array]
 
 
 @compiled
@@ -33,23 +36,17 @@ def unproducts(items: Array, target: Array, history: Array, gradient: Array, to_
 
 
 @compiled
-def activate(
-    units: Array,  # (S H, U) P (k * q), and the result
-    keys: Array,  # (N, U)
-    queries: Array,  # (S, U)
-    ratings: Array,  # (levels + 1, U), or (1, U): one for all levels
-    near: Array,  # (S, H), or (S, 0): there are none
-    slope: Array,  # (U,) V
-    history: Array,
-    levels: Array,  # (S, H)
-) -> None:
+def activate(units: Array, read: Read, near: tuple[Array, Array], history: Array, levels: Array) -> None:
+    """units (S H, U): P (k * q), and the result. near: (S, H) and V (U,), or (S, 0): there are none."""
+    keys, queries, ratings = read
+    near_SH, slope = near
     positions, zero, last = history.shape[1], units.dtype.type(0), len(ratings) - 1
     for s in range(len(history)):
         query = queries[s]
         for h in range(positions):
             row, key, rating = units[s * positions + h], keys[history[s, h]], ratings[min(levels[s, h], last)]
-            if near.shape[1]:
-                close = near[s, h]
+            if near_SH.shape[1]:
+                close = near_SH[s, h]
                 for u in range(len(row)):
                     row[u] += close * slope[u]
             for u in range(len(row)):
@@ -58,20 +55,9 @@ def activate(
 
 
 @compiled
-def unactivate(
-    units: Array,  # (S H, U) the result
-    near: Array,
-    slope: Array,
-    history: Array,
-    levels: Array,
-    gradient: Array,  # (S H, U) of the result
-    to_units: Array,  # (S H, U): the gradient of P (k * q)
-    to_keys: Array,  # (N, U), as the next four what is added to
-    to_queries: Array,  # (S, U)
-    to_ratings: Array,  # (levels + 1, U), or (1, U)
-    to_near: Array,  # (S, H), or (S, 0)
-    to_slope: Array,  # (U,)
-) -> None:
+def unactivate(units: Array, gradient: Array, history: Array, levels: Array, to_units: Array, found: Read) -> None:
+    """to_units (S H, U): the gradient of P (k * q), from that of the result; added to found: those of what was read."""
+    to_keys, to_queries, to_ratings = found
     zero, last, (count, positions), width = units.dtype.type(0), len(to_ratings) - 1, history.shape, units.shape[1]
     for p in range(len(units)):
         for u in range(width):
@@ -91,11 +77,17 @@ def unactivate(
             level = min(levels[s, h], last)
             for u in range(width):
                 to_ratings[level, u] += to_units[s * positions + h, u]
-    for s in range(count if near.shape[1] else 0):
+
+
+@compiled
+def unnear(to_units: Array, near_SH: Array, slope: Array, to_near: Array, to_slope: Array) -> None:
+    """to_near (S, H) is written, to_slope (U,) is added to."""
+    positions, zero = near_SH.shape[1], to_units.dtype.type(0)
+    for s in range(len(near_SH)):
         for h in range(positions):
-            total, close, place = zero, near[s, h], s * positions + h
-            for u in range(width):
-                total += to_units[place, u] * slope[u]
+            row, total, close = to_units[s * positions + h], zero, near_SH[s, h]
+            for u in range(len(row)):
+                total += row[u] * slope[u]
             to_near[s, h] = total
-            for u in range(width):
-                to_slope[u] += to_units[place, u] * close
+            for u in range(len(row)):
+                to_slope[u] += row[u] * close
