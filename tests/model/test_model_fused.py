@@ -10,6 +10,7 @@ from trawl.config import Config
 from trawl.model import fused
 from trawl.model.backbones import build
 from trawl.model.backbones.base import Encoded, Shape
+from trawl.model.features import dropped
 
 BATCH, POSITIONS, ITEMS = 300, 5, 40  # more samples than DIN's attention takes at a time
 SHAPES = {
@@ -114,3 +115,21 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(units, given)
     wide = [torch.randn(*size, generator=draw, dtype=torch.float64).requires_grad_() for size in ((4, 7), (7,), (4, 2))]
     assert torch.autograd.gradcheck(lambda a, b, c: fused.machine(a, b, c, 2, 3), wide)
+
+
+@pytest.mark.parametrize("salt", [0, 12345, -(2**61)])
+def test_the_same_ids_are_dropped(salt: int) -> None:
+    rows = torch.arange(5000)
+    expected = rows.masked_fill(dropped(rows, 0.3, salt), 0)
+    assert torch.equal(fused.kept(rows, 0.3, salt), expected)
+    assert 0.25 < (expected[1:] == 0).float().mean() < 0.35
+
+
+def test_distinct_ids_are_torchs() -> None:
+    flat = torch.randint(0, 50, (60,), generator=torch.Generator().manual_seed(0))
+    found, where = fused.distinct(50, flat)
+    expected = torch.unique(flat, return_inverse=True)
+    assert torch.equal(found, expected[0])
+    assert torch.equal(where, expected[1])
+    none, places = fused.distinct(50, flat[:0])
+    assert len(none) == len(places) == 0

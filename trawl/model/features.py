@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl.model import fused
 from trawl.model.gather import gather, mean_rows
 from trawl.model.world import Entities
 
@@ -26,13 +27,16 @@ def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         return None, list(ids)
     flat = torch.cat([i.reshape(-1) for i in ids])
     if count <= _SEVERAL * asked:  # marking them in the table costs less than sorting them
-        marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
-        found = marks.nonzero().squeeze(1)
-        where = (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
+        found, where = fused.distinct(count, flat) if fused.counts(flat) else _marked(count, flat)
     else:
         found, where = torch.unique(flat, return_inverse=True)
     pieces = torch.split(where, [i.numel() for i in ids])
     return found, [piece.view(i.shape) for piece, i in zip(pieces, ids, strict=True)]
+
+
+def _marked(count: int, flat: Tensor) -> tuple[Tensor, Tensor]:
+    marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
+    return marks.nonzero().squeeze(1), (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
 
 
 def dropped(rows_N: Tensor, share: float, salt: int) -> Tensor:
@@ -57,7 +61,9 @@ class Ids(nn.Module):
 
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
         if self.training and self.drop > 0:
-            rows_N = rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
+            in_one = fused.counts(rows_N)
+            drop = self.drop
+            rows_N = fused.kept(rows_N, drop, salt) if in_one else rows_N.masked_fill(dropped(rows_N, drop, salt), 0)
         return functional.embedding(rows_N, self.weight, sparse=True) if self.sparse else gather(self.weight, rows_N)
 
 

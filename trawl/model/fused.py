@@ -27,6 +27,29 @@ def fits(x: Tensor) -> bool:
     )
 
 
+def counts(ids: Tensor) -> bool:
+    """The same of whole numbers."""
+    return torch.is_grad_enabled() and ids.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def distinct(count: int, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct ids below `count`, ascending, and where each of `flat` stands among them."""
+    from trawl.model.kernels.ids import number
+
+    found, where = flat.new_zeros(count + 1), torch.empty_like(flat)
+    number(*_arrays(flat, found, where))
+    return found[: int(found[count])], where
+
+
+def kept(rows_N: Tensor, share: float, salt: int) -> Tensor:
+    """The rows, 0 for those that `trawl.model.features.dropped` names."""
+    from trawl.model.kernels.ids import keep
+
+    out = torch.empty_like(rows_N)
+    keep(*_arrays(rows_N), int(share * 2**32), salt, out.numpy())
+    return out
+
+
 def pooled(
     items_ND: Tensor,
     where: Where,
