@@ -133,3 +133,19 @@ def test_distinct_ids_are_torchs() -> None:
     assert torch.equal(where, expected[1])
     none, places = fused.distinct(50, flat[:0])
     assert len(none) == len(places) == 0
+
+
+@pytest.mark.parametrize("fields", [0, 1, 3])
+def test_rows_stand_beside_the_sum_of_the_fields(fields: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    sizes = [(9, 3), *[(4 + n, 2) for n in range(fields)]]
+    tables = [torch.randn(*size, generator=draw, dtype=torch.float64).requires_grad_() for size in sizes]
+    own, *others = [(t, torch.randint(0, len(t), (20,), generator=draw)) for t in tables]
+    found = fused.beside(own, others)
+    parts = [own[0][own[1]], *([sum((t[c] for t, c in others), torch.zeros(()))] if others else [])]
+    expected = torch.cat(parts, dim=1)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape, generator=draw, dtype=torch.float64)
+    pairs = zip(*(torch.autograd.grad((x * weights).sum(), tables) for x in (found, expected)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)

@@ -59,11 +59,16 @@ class Ids(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, width) * ID_STD)
         self.drop, self.sparse = drop, sparse
 
+    def kept(self, rows_N: Tensor, salt: int) -> Tensor:
+        """(N,) rows, 0 for those that this step drops."""
+        if not (self.training and self.drop > 0):
+            return rows_N
+        if fused.counts(rows_N):
+            return fused.kept(rows_N, self.drop, salt)
+        return rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
+
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
-        if self.training and self.drop > 0:
-            in_one = fused.counts(rows_N)
-            drop = self.drop
-            rows_N = fused.kept(rows_N, drop, salt) if in_one else rows_N.masked_fill(dropped(rows_N, drop, salt), 0)
+        rows_N = self.kept(rows_N, salt)
         return functional.embedding(rows_N, self.weight, sparse=True) if self.sparse else gather(self.weight, rows_N)
 
 
@@ -80,6 +85,13 @@ class Fields(nn.Module):
         self.names = tuple(sizes)
         self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * ID_STD) for n in sizes.values()])
         self.out = width if self.names else 0
+
+    def singles(self, entities: Entities, ids: Tensor | None) -> list[tuple[Tensor, Tensor]] | None:
+        """The tables and their codes (N,); None where a field has several values."""
+        if any(entities.fields[name].shape[1] > 1 for name in self.names):
+            return None
+        codes = (entities.fields[name][:, 0] for name in self.names)
+        return [(t, c if ids is None else c.index_select(0, ids)) for t, c in zip(self.tables, codes, strict=True)]
 
     def forward(self, entities: Entities, ids: Tensor | None) -> list[Tensor]:
         """One (N, width) tensor, or none without fields."""

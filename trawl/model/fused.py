@@ -50,6 +50,12 @@ def kept(rows_N: Tensor, share: float, salt: int) -> Tensor:
     return out
 
 
+def averages(levels_BH: Tensor, level: Tensor) -> Tensor:
+    """(B, 2, H) weights of the mean over the positions with a level, and those times the number of each's level."""
+    weights: Tensor = _Averages.apply(levels_BH, level)  # type: ignore[no-untyped-call]
+    return weights
+
+
 def pooled(
     items_ND: Tensor,
     where: Where,
@@ -66,6 +72,13 @@ def pooled(
     given = (items_ND, *where, weights_BPH, ratings)
     whole: Tensor = _Pooled.apply(ratings_last, *sides, *given)  # type: ignore[no-untyped-call]
     return whole
+
+
+def beside(own: tuple[Tensor, Tensor], fields: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """(N, ·) rows of a table by its codes (N,), and beside them the sum of those of the fields, of one width."""
+    tables, codes = zip(own, *fields, strict=True)
+    out: Tensor = _Beside.apply(len(tables), *tables, *codes)  # type: ignore[no-untyped-call]
+    return out
 
 
 def units(
@@ -96,6 +109,53 @@ def machine(x_BW: Tensor, first_W: Tensor, dense_BK: Tensor | None, width: int, 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+
+
+class _Averages(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, levels: Tensor, level: Tensor) -> Tensor:
+        from trawl.model.kernels.pooling import average
+
+        out = level.new_zeros(len(levels), 2, levels.shape[1])
+        average(*_arrays(levels, level.view(-1), out))
+        ctx.save_for_backward(levels, out)
+        ctx.shape = level.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        from trawl.model.kernels.pooling import unaverage
+
+        to_level = gradient.new_zeros(ctx.shape)
+        unaverage(*_arrays(*ctx.saved_tensors, gradient, to_level.view(-1)))
+        return None, to_level
+
+
+class _Beside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, count: int, *given: Tensor) -> Tensor:
+        from trawl.model.kernels.rows import add, put
+
+        tables, codes = given[:count], given[count:]
+        ctx.save_for_backward(*codes)
+        ctx.shapes = [table.shape for table in tables]
+        width = tables[0].shape[1]
+        out = tables[0].new_empty(len(codes[0]), width + (tables[1].shape[1] if count > 1 else 0))
+        for place, pair in enumerate(zip(tables, codes, strict=True)):
+            (put if place < 2 else add)(*_arrays(*pair, out), width if place else 0)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        from trawl.model.kernels.rows import collect
+
+        codes, gradient = ctx.saved_tensors, gradient.contiguous()
+        found = [gradient.new_zeros(shape) for shape in ctx.shapes]
+        for place, pair in enumerate(zip(codes, found, strict=True)):
+            collect(*_arrays(gradient, *pair), ctx.shapes[0][1] if place else 0)
+        return None, *found, *(None for _ in codes)
 
 
 class _Pooled(torch.autograd.Function):

@@ -52,6 +52,8 @@ class Pooled(Backbone):
 
     def _weights(self, batch: Encoded) -> Tensor:
         """(B, pools, H) of the mean over the history, and of the one weighed by rating."""
+        if self.level is not None and fused.fits(batch.items):
+            return fused.averages(batch.levels, self.level)
         there_BH = (batch.levels > 0).to(batch.items.dtype)
         mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
         weights = [mean_BH]

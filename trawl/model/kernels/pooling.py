@@ -62,3 +62,25 @@ def unpool(read: Read, gradient: Array, at: int, stars: int, found: tuple[Array,
                 to_rated[d] += weight * part[d]
                 total += rated[d] * part[d]
             to_weights[b, 0, h] += total
+
+
+@compiled
+def average(levels: Array, level: Array, out: Array) -> None:
+    """out (B, P, H), zeros: the weights of the mean over the positions, and with P = 2 those times level (L + 1,)."""
+    for b in range(len(levels)):
+        there = 0
+        for h in range(levels.shape[1]):
+            there += levels[b, h] > 0
+        for h in range(levels.shape[1]):
+            if levels[b, h] > 0:
+                out[b, 0, h] = 1 / there
+                if out.shape[1] > 1:
+                    out[b, 1, h] = out[b, 0, h] * level[levels[b, h]]
+
+
+@compiled
+def unaverage(levels: Array, weights: Array, gradient: Array, to_level: Array) -> None:
+    """to_level (L + 1,), zeros: the gradient of the numbers of the levels."""
+    for b in range(len(levels)):
+        for h in range(levels.shape[1]):
+            to_level[levels[b, h]] += weights[b, 0, h] * gradient[b, 1, h]
