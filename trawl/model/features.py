@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl.model import fused
 from trawl.model.gather import gather, mean_rows
 from trawl.model.world import Entities
 
@@ -26,13 +27,16 @@ def distinct(count: int, *ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         return None, list(ids)
     flat = torch.cat([i.reshape(-1) for i in ids])
     if count <= _SEVERAL * asked:  # marking them in the table costs less than sorting them
-        marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
-        found = marks.nonzero().squeeze(1)
-        where = (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
+        found, where = fused.distinct(count, flat) if fused.counts(flat) else _marked(count, flat)
     else:
         found, where = torch.unique(flat, return_inverse=True)
     pieces = torch.split(where, [i.numel() for i in ids])
     return found, [piece.view(i.shape) for piece, i in zip(pieces, ids, strict=True)]
+
+
+def _marked(count: int, flat: Tensor) -> tuple[Tensor, Tensor]:
+    marks = torch.zeros(count, dtype=torch.bool, device=flat.device).index_fill_(0, flat, True)
+    return marks.nonzero().squeeze(1), (torch.cumsum(marks, dim=0) - 1).index_select(0, flat)
 
 
 def dropped(rows_N: Tensor, share: float, salt: int) -> Tensor:
@@ -55,9 +59,16 @@ class Ids(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, width) * ID_STD)
         self.drop, self.sparse = drop, sparse
 
+    def kept(self, rows_N: Tensor, salt: int) -> Tensor:
+        """(N,) rows, 0 for those that this step drops."""
+        if not (self.training and self.drop > 0):
+            return rows_N
+        if fused.counts(rows_N):
+            return fused.kept(rows_N, self.drop, salt)
+        return rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
+
     def forward(self, rows_N: Tensor, salt: int) -> Tensor:
-        if self.training and self.drop > 0:
-            rows_N = rows_N.masked_fill(dropped(rows_N, self.drop, salt), 0)
+        rows_N = self.kept(rows_N, salt)
         return functional.embedding(rows_N, self.weight, sparse=True) if self.sparse else gather(self.weight, rows_N)
 
 
@@ -74,6 +85,13 @@ class Fields(nn.Module):
         self.names = tuple(sizes)
         self.tables = nn.ParameterList([nn.Parameter(torch.randn(n, width) * ID_STD) for n in sizes.values()])
         self.out = width if self.names else 0
+
+    def singles(self, entities: Entities, ids: Tensor | None) -> list[tuple[Tensor, Tensor]] | None:
+        """The tables and their codes (N,); None where a field has several values."""
+        if any(entities.fields[name].shape[1] > 1 for name in self.names):
+            return None
+        codes = (entities.fields[name][:, 0] for name in self.names)
+        return [(t, c if ids is None else c.index_select(0, ids)) for t, c in zip(self.tables, codes, strict=True)]
 
     def forward(self, entities: Entities, ids: Tensor | None) -> list[Tensor]:
         """One (N, width) tensor, or none without fields."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.model import adapters, similarity, uses
+from trawl.model import adapters, fused, similarity, uses
 from trawl.model.backbones import build, own
 from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped
@@ -221,7 +221,11 @@ class Side(nn.Module):
 
     def forward(self, entities: Entities, ids: Tensor | None, salt: int, adapted: Tensor | None) -> Tensor:
         """(N, sum of parts) representations of the ids, or of all entities. `adapted`: (N, a) what is injected."""
-        rows = entities.rows if ids is None else entities.rows[ids]
+        rows = entities.rows if ids is None else entities.rows.index_select(0, ids)
+        if (adapted is None or self.injection == "none") and not self.ids.sparse and fused.fits(self.ids.weight):
+            fields = self.fields.singles(entities, ids)
+            if fields is not None:
+                return fused.beside((self.ids.weight, self.ids.kept(rows, salt)), fields)
         own = self.ids(rows, salt)
         parts = [own]
         if adapted is not None and self.projection is not None:

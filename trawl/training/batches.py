@@ -88,20 +88,32 @@ class Behaviour:
         return np.asarray(at if self._before is None else self._before[at], dtype=np.int64)
 
     def batch(self, rows: Rows, dtype: torch.dtype = torch.float32) -> Batch:
-        at = rows.end[:, None] + np.arange(-self.history, 0)
-        there = at >= rows.begin[:, None]
-        at = np.where(there, at, 0)
-        history = self.item[at] * there if len(self.item) else at
-        levels = self.level[at] * there if len(self.item) else at
+        history, levels = self._past(rows)
         return Batch(
             user=torch.from_numpy(rows.user),
             item=torch.from_numpy(rows.item),
-            history=torch.from_numpy(history.astype(np.int64)),
-            levels=torch.from_numpy(levels.astype(np.int64)),
+            history=torch.from_numpy(history),
+            levels=torch.from_numpy(levels),
             rate=torch.from_numpy(self.rate[rows.user]),
             label=torch.from_numpy(rows.label).to(dtype),
             seen=self._seen(rows.user),
         )
+
+    def _past(self, rows: Rows) -> tuple[Ints, Ints]:
+        """(B, H) items and rating levels of the histories, padded in front with 0."""
+        if torch.is_grad_enabled():  # training, where the model's loops are compiled anyway
+            from trawl.model.kernels.ids import last_rows
+
+            found = [np.zeros((len(rows), self.history), dtype=np.int64) for _ in range(2)]
+            for values, out in zip((self.item, self.level), found, strict=True):
+                last_rows(np.asarray(values), rows.begin, rows.end, out)
+            return found[0], found[1]
+        at = rows.end[:, None] + np.arange(-self.history, 0)
+        there = at >= rows.begin[:, None]
+        at = np.where(there, at, 0)
+        if not len(self.item):
+            return at, at
+        return (self.item[at] * there).astype(np.int64), (self.level[at] * there).astype(np.int64)
 
     def _seen(self, user: Ints) -> Seen | None:
         if self.seen_items is None:

@@ -264,7 +264,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
     return Predict(inputs, cfg)
 
 
-MODEL = Stage(artifact="model", version=2, plan=no_tasks, reads=reads, keys=keys, folder=train, gpus=gpus)
+MODEL = Stage(artifact="model", version=3, plan=no_tasks, reads=reads, keys=keys, folder=train, gpus=gpus)
 PREDICTIONS = Stage(
     artifact="predictions",
     version=2,

@@ -23,7 +23,7 @@ class Dcn(Pooled):
 
     def forward(self, batch: Encoded) -> Tensor:
         """(B,) logits."""
-        whole = torch.cat(self.parts(batch), dim=1)
+        whole = self.whole(batch)
         return self.cross(whole) + self.head(whole).squeeze(-1)  # type: ignore[no-any-return]
 
 

@@ -29,7 +29,7 @@ class DcnV2(Pooled):
 
     def forward(self, batch: Encoded) -> Tensor:
         """(B,) logits."""
-        whole = torch.cat(self.parts(batch), dim=1)
+        whole = self.whole(batch)
         x_BD = whole
         for layer in self.cross:
             x_BD = torch.addcmul(x_BD, whole, layer(x_BD))

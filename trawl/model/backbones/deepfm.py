@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trawl.model import fused
 from trawl.model.backbones.base import Encoded, Shape, mlp
 from trawl.model.backbones.fields import Fielded
 from trawl.sections_model import Model
@@ -25,6 +26,12 @@ class DeepFm(Fielded):
 
     def forward(self, batch: Encoded) -> Tensor:
         """(B,) logits."""
+        if self.plain and fused.fits(batch.items):
+            whole = self.whole(batch)
+            dense = None if self.dense is None else self.dense(batch.extra)
+            fields = self.fields - (dense is not None)
+            wide = fused.machine(whole, self.first.weight.squeeze(0), dense, self.user.width, fields)
+            return self.head(whole).squeeze(-1) + wide  # type: ignore[no-any-return]
         parts = self.parts(batch)
         whole = torch.cat(parts, dim=1)
         return (self.first(whole) + self.head(whole)).squeeze(-1) + second_order(self.split(parts))  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ each distinct item and then gathered, B q once for each sample, and only C (k * 
 import torch
 from torch import Tensor, nn
 
+from trawl.model import fused
 from trawl.model.backbones.base import Backbone, Encoded, Shape, mlp
 from trawl.model.gather import few_rows, gather
 from trawl.sections_model import Model
@@ -27,6 +28,8 @@ class Din(Backbone):
         self.head = mlp(width, cfg.hidden, cfg.dropout)
 
     def forward(self, batch: Encoded) -> Tensor:
+        if fused.fits(batch.items):
+            return self.head(self._whole(batch)).squeeze(-1)  # type: ignore[no-any-return]
         target_BD, history_BHD = gather(batch.items, batch.target), gather(batch.items, batch.history)
         weights_BH = self._weights(batch, target_BD, history_BHD) * (batch.levels > 0)
         pooled_BD = torch.bmm(weights_BH.unsqueeze(1), history_BHD).squeeze(1)
@@ -35,6 +38,17 @@ class Din(Backbone):
             sums = weights_BH.new_zeros(len(weights_BH), len(batch.ratings))
             parts.append(sums.scatter_add(1, batch.levels, weights_BH) @ batch.ratings)
         return self.head(torch.cat(parts, dim=1)).squeeze(-1)  # type: ignore[no-any-return]
+
+    def _whole(self, batch: Encoded) -> Tensor:
+        """The same as one pass over the attention units and one over the sums."""
+        where = (batch.target, batch.history, batch.levels)
+        ratings = self.rating(batch.ratings) if self.rating is not None and batch.ratings is not None else None
+        near = (batch.near, self.near) if self.near is not None and batch.near is not None else None
+        queries = self.query(gather(batch.items, batch.target))
+        units = fused.units(batch.items, self.product.weight, self.key(batch.items), queries, ratings, near, where)
+        weights_BPH = (self.attention(units).squeeze(-1) * (batch.levels > 0)).unsqueeze(1)
+        sides = (batch.user, batch.extra)
+        return fused.pooled(batch.items, where, weights_BPH, batch.ratings, sides, ratings_last=True)
 
     def _weights(self, batch: Encoded, target_BD: Tensor, history_BHD: Tensor) -> Tensor:
         """(B, H) attention weights, of any sign and size."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl.model import fused
 from trawl.model.backbones.base import Backbone, Encoded, Shape
 from trawl.model.gather import gather, weighted_sums
 from trawl.sections_model import Model
@@ -34,20 +35,31 @@ class Pooled(Backbone):
 
     def parts(self, batch: Encoded) -> list[Tensor]:
         """(B, ·) each: user, target, the means of the history's items, the mean of its ratings, dense features."""
-        there_BH = (batch.levels > 0).to(batch.items.dtype)
-        mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
-        parts = [batch.user, gather(batch.items, batch.target), *self._pooled(batch, mean_BH)]
+        weights = self._weights(batch)
+        means = weighted_sums(batch.items, batch.history, weights).unbind(1)
+        parts = [batch.user, gather(batch.items, batch.target), *means]
         if batch.ratings is not None:  # the weights summed per level, times the levels' embeddings
-            sums = mean_BH.new_zeros(len(mean_BH), len(batch.ratings))
-            parts.append(sums.scatter_add(1, batch.levels, mean_BH) @ batch.ratings)
+            sums = weights.new_zeros(len(weights), len(batch.ratings))
+            parts.append(sums.scatter_add(1, batch.levels, weights[:, 0]) @ batch.ratings)
         return [*parts, batch.extra] if self.shape.extra else parts
 
-    def _pooled(self, batch: Encoded, mean_BH: Tensor) -> tuple[Tensor, ...]:
-        """(B, item) the mean of the history's items, and the one weighed by rating."""
+    def whole(self, batch: Encoded) -> Tensor:
+        """(B, width) the parts side by side."""
+        if not fused.fits(batch.items):
+            return torch.cat(self.parts(batch), dim=1)
+        rows = (batch.target, batch.history, batch.levels)
+        return fused.pooled(batch.items, rows, self._weights(batch), batch.ratings, (batch.user, batch.extra))
+
+    def _weights(self, batch: Encoded) -> Tensor:
+        """(B, pools, H) of the mean over the history, and of the one weighed by rating."""
+        if self.level is not None and fused.fits(batch.items):
+            return fused.averages(batch.levels, self.level)
+        there_BH = (batch.levels > 0).to(batch.items.dtype)
+        mean_BH = there_BH / there_BH.sum(dim=1, keepdim=True).clamp(min=1)
         weights = [mean_BH]
         if self.level is not None:
             weights.append(mean_BH * gather(self.level, batch.levels).squeeze(-1))
-        return weighted_sums(batch.items, batch.history, torch.stack(weights, dim=1)).unbind(1)
+        return torch.stack(weights, dim=1)
 
 
 class Fielded(Pooled):
@@ -61,6 +73,7 @@ class Fielded(Pooled):
         self.dense = nn.Linear(shape.extra, cfg.embedding, bias=False) if shape.extra else None
         self.fields = len(shape.user_parts) + (1 + self.pools) * len(shape.item_parts)
         self.fields += (shape.rating > 0) + (shape.extra > 0)
+        self.plain = all(part.plain for part in (self.user, self.item, self.rating))  # no part is projected
 
     def split(self, parts: list[Tensor]) -> Tensor:
         """(B, fields, k) of what `parts` gave."""

@@ -1,16 +1,9 @@
-"""How the kernels are compiled, and where the machine code is kept.
+"""How the kernels are compiled: for the types of their signature when their module is first imported (some seconds).
 
-Functions are compiled for the types of their signature when their module is first imported (some seconds), and read
-from a folder afterwards. numba looks at one source file alone to see whether its code is stale; the folder's name
-therefore holds a digest of all kernels. In order of preference it lies under NUMBA_CACHE_DIR, beside the sources, in
-the user's cache, in the folder for temporary files; where none can be written, each process compiles.
+Afterwards the machine code is read from a folder, which `trawl.compiled` chooses.
 """
 
-import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic  # type: ignore[import-untyped, unused-ignore]
+
+from trawl.compiled import code_in, folder_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D", bound=np.generic)
@@ -60,53 +55,10 @@ def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
     return compile_
 
 
-@contextmanager
-def code_in(folder: Path) -> Iterator[None]:
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = before
-
-
 @cache
 def code_folder() -> Path | None:
     """Where machine code is kept; None: nowhere can be written."""
-    name = f"swing-{_digest()}"
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    bases = [Path(given)] if given else [_HERE / "__pycache__", _user_cache() / "trawl", _own_temporary()]
-    for base in bases:
-        if _writable(base / name):
-            return base / name
-    return None
-
-
-def _digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(_HERE.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-
-
-def _own_temporary() -> Path:
-    return Path(tempfile.gettempdir()) / f"trawl-code-{os.getuid()}"
-
-
-def _writable(folder: Path) -> bool:
-    """Makes the folder if need be. Code is loaded from it, so nobody else may own or write it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        found = folder.stat()
-    except OSError:
-        return False
-    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return folder_of("swing", _HERE)
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
