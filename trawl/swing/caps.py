@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trawl.machine_code import code_in
 from trawl.swing.graph import Floats, Ints
-from trawl.swing.kernels.compiling import code_folder, code_in
+from trawl.swing.kernels.compiling import code_folder
 
 Owner = Literal["user", "item"]
 Keys = npt.NDArray[np.uint64]
