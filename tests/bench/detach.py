@@ -1,6 +1,6 @@
 """Latency of scoring with the adapter, with its outputs prestored, and without knowledge; all in one run (R Table 4).
 
-    python tests/bench/detach.py [--backbones din,deepfm] [--batch 256] [--width 768] [--rounds 15] [--out FILE] [--strict]
+    python tests/bench/detach.py [--backbones din,deepfm] [--batch 256] [--width 768] [--rounds 15] [--out FILE]
 
 MovieLens-1M-shaped data, one thread, CPU seconds. base: no knowledge, items prestored, as an exported bundle scores.
 "base, computed": the same from the items' parts, as training scores. attached: the adapter runs on the distinct
