@@ -12,7 +12,7 @@ import torch
 from samples import SHAPE, encoded, net
 
 from trawl.model.backbones.deepfm import second_order
-from trawl.model.backbones.recurrence import scan
+from trawl.model.backbones.recurrence import evolve
 
 layers: Any = pytest.importorskip("fuxictr.pytorch.layers", reason="fuxictr is not installed", exc_type=ImportError)
 
@@ -177,7 +177,7 @@ def test_augru_cell() -> None:
     state = torch.zeros(2, 3)
     for t in range(6):
         state = cell(x[t], state, gate[t])
-    torch.testing.assert_close(scan(inputs(x), weight, [2] * 6, gate)[-1], state)
+    torch.testing.assert_close(evolve(x, inputs.weight, inputs.bias, weight, gate, [2] * 6), state)
 
 
 def test_fignn() -> None:

@@ -14,7 +14,7 @@ from trawl.model import uses
 from trawl.model.adapters import Adapters, HybridExperts
 from trawl.model.backbones import BACKBONES
 from trawl.model.keys import keys
-from trawl.model.recommender import Recommender, Sizes
+from trawl.model.recommender import Recommender, Sizes, prestored
 from trawl.model.world import Entities, Frozen, Pairs, Stacked, World
 
 USERS, ITEMS, WIDTH, FACTS = 7, 9, 5, 6
@@ -98,7 +98,23 @@ def test_detached_vectors_give_the_logits_of_the_adapter(injection: str, adapter
             assert side.adapter is not None
             assert torch.equal(stored[0], side.adapter.default), "unknown ids read the default vector"
         torch.testing.assert_close(net(batch(), World(*sides)).logit, expected, rtol=1e-5, atol=1e-6)
+        whole = World(sides[0], prestored(net.item, sides[1]))
+        torch.testing.assert_close(net(batch(), whole).logit, expected, rtol=1e-5, atol=1e-6)
     assert expected.std() > 0
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_prestored_items_are_those_of_the_model_and_training_does_not_read_them(backbone: str) -> None:
+    cfg = settings("model.injection=replace", f"model.backbone={backbone}")
+    net, plain = model(cfg).eval(), world(cfg)
+    whole = replace(plain, items=prestored(net.item, plain.items))
+    with torch.no_grad():
+        torch.testing.assert_close(net(batch(), whole).logit, net(batch(), plain).logit, rtol=1e-5, atol=1e-6)
+        assert whole.items.whole is not None
+        whole.items.whole.normal_()
+        assert not torch.equal(net(batch(), whole).logit, net(batch(), plain).logit)
+        net.train()
+        assert torch.equal(net(batch(salt=1), whole).logit, net(batch(salt=1), plain).logit)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

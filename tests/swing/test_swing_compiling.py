@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
+from trawl import machine_code
 from trawl.swing.kernels import compiling
 from trawl.swing.kernels.lists import block_end
 
@@ -16,7 +16,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(compiling, "_HERE", tmp_path / "sources")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(machine_code.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     return tmp_path
 
 

@@ -42,7 +42,7 @@ from trawl.model.bundle import (
     write_ids,
 )
 from trawl.model.lexicon import Lexicon, nears, rows_of
-from trawl.model.recommender import Recommender, Sizes
+from trawl.model.recommender import Recommender, Sizes, prestored
 from trawl.model.world import Entities
 from trawl.store import digest_bytes
 
@@ -134,7 +134,7 @@ def read(folder: Path) -> Served:
         more_near=tuple(near[1:]),
         adapted=tensors.get("items.adapted"),
     )
-    served = {"cfg": cfg, "lexicon": lexicon, "model": model.eval(), "items": items}
+    served = {"cfg": cfg, "lexicon": lexicon, "model": model.eval(), "items": prestored(model.item, items)}
     if model.user.adapter is not None:
         served |= _users(folder / USER_VECTORS, model.user.adapter.default.detach())
     return Served(item_ids=item_ids, user_ids=user_ids, **served)  # type: ignore[arg-type]

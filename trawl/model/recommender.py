@@ -11,7 +11,7 @@ as a field of its own, that of `add` keeps its sum.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from trawl.model.world import Batch, Entities, Pairs, World
 # Tables with more rows than so many times a step's lookups get gradients of touched rows only (training/row_adam):
 # measured, a table of 5 to 6 rows per row touched costs the same either way, a larger one less so.
 _SPARSE = 5
+_BLOCK = 8192  # entities computed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,9 @@ class Recommender(nn.Module):
                 known_ids, (known_B, *others) = distinct(world.items.count, batch.item, *read)
         seen_at, item_pair = others[: len(seen)], others[len(seen) :]
         users_KA = self.user.adapted(world.users, user_ids)
-        items_NA = self.item.adapted(world.items, known_ids)
+        read_alone = self.adapted_similar or not self.item.everywhere or batch.items is not None
+        folded = world.items.whole is not None and not self.training and not read_alone  # the table has them
+        items_NA = None if folded else self.item.adapted(world.items, known_ids)
         users_KU = self.user(world.users, user_ids, batch.salt, users_KA)
         items_ND = self.item(world.items, item_ids, batch.salt, items_NA if self.item.everywhere else None)
         near_BH, extra = self._similarities(batch, world)
@@ -184,6 +187,16 @@ class Recommender(nn.Module):
         return torch.cat([items_ND, targets]), torch.arange(len(target_B), device=target_B.device) + len(items_ND)
 
 
+def prestored(side: "Side", entities: Entities) -> Entities:
+    """The entities with what a trained side makes of each: scoring then gathers one row of each instead of its ID's
+    embedding, its fields' and its adapted vector's. Computed block by block."""
+    out = side.ids.weight.new_empty(entities.count, sum(side.parts))
+    with torch.inference_mode():
+        for ids in torch.split(torch.arange(entities.count, device=out.device), _BLOCK):
+            out[ids] = side(entities, ids, 0, side.adapted(entities, ids) if side.everywhere else None)
+    return replace(entities, whole=out)
+
+
 class Side(nn.Module):
     """Representation of users or items: ID embedding, injected knowledge, fields."""
 
@@ -220,7 +233,12 @@ class Side(nn.Module):
         self.parts = (*parts, *([self.fields.out] if self.fields.out else []))  # widths, in the order of forward's
 
     def forward(self, entities: Entities, ids: Tensor | None, salt: int, adapted: Tensor | None) -> Tensor:
-        """(N, sum of parts) representations of the ids, or of all entities. `adapted`: (N, a) what is injected."""
+        """(N, sum of parts) representations of the ids, or of all entities. `adapted`: (N, a) what is injected.
+
+        Those that are prestored are looked up, and what is injected is in them already.
+        """
+        if entities.whole is not None and not self.training:
+            return entities.whole if ids is None else functional.embedding(ids, entities.whole)
         rows = entities.rows if ids is None else entities.rows.index_select(0, ids)
         if (adapted is None or self.injection == "none") and not self.ids.sparse and fused.fits(self.ids.weight):
             fields = self.fields.singles(entities, ids)

@@ -76,6 +76,7 @@ class Entities:
     near: Tensor | None = None  # (n + 1, s) unit rows of the PCA of the vectors; zero without text
     adapted: Tensor | None = None  # (n + 1, a) outputs of the trained adapter, instead of the vectors
     more_near: tuple[Tensor, ...] = ()  # the same as `near`, of further sources of similarity
+    whole: Tensor | None = None  # (n + 1, D) what the trained model makes of each entity, for scoring alone
 
     @property
     def count(self) -> int:

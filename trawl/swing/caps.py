@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trawl.compiled import code_in
+from trawl.machine_code import code_in
 from trawl.swing.graph import Floats, Ints
 from trawl.swing.kernels.compiling import code_folder
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trawl.model.backbones.base import Backbone, Encoded, Scores, Shape, mlp
-from trawl.model.backbones.recurrence import scan
+from trawl.model.backbones.recurrence import History, evolve, extract
 from trawl.model.gather import gather
 from trawl.sections_model import Model
 
@@ -51,9 +51,14 @@ class Dien(Backbone):
         steps = batch.levels.shape[1]
         active = [int(n) for n in (length.unsqueeze(1) >= torch.arange(steps, 0, -1, device=length.device)).sum(dim=0)]
         levels_TB, history_TB = (part.index_select(0, order).t() for part in (batch.levels, batch.history))
-        interests_TBH = self._interests(batch, history_TB, levels_TB, active)
-        attention_TB = self._attention(batch, interests_TBH, levels_TB > 0, order)
-        evolved = scan(self.evolving(interests_TBH), self.evolve, active, attention_TB)[-1].index_select(0, back)
+        query_BH = gather(self.query(batch.items), batch.target.index_select(0, order))
+        ratings_LG = None if self.rating is None or batch.ratings is None else self.rating(batch.ratings)
+        interests_TBH, score_TB = extract(
+            self.item(batch.items), ratings_LG, self.extract, query_BH, History(history_TB, levels_TB, active)
+        )
+        attention_TB = self._attention(score_TB, batch, levels_TB > 0, order)
+        evolving = self.evolving.weight, self.evolving.bias, self.evolve
+        evolved = evolve(interests_TBH, *evolving, attention_TB, active).index_select(0, back)
         target_BD = gather(batch.items, batch.target)
         logit = self.head(torch.cat([batch.user, target_BD, evolved, batch.extra], dim=1)).squeeze(-1)
         if self.auxiliary is None or batch.others is None:
@@ -62,17 +67,8 @@ class Dien(Backbone):
         loss = self.auxiliary(batch.items, interests_TBH, history_TB, others_TB, levels_TB > 0)
         return Scores(logit, self.weight * loss.index_select(0, back))
 
-    def _interests(self, batch: Encoded, history_TB: Tensor, levels_TB: Tensor, active: list[int]) -> Tensor:
-        """(T, B, H) states of the extractor."""
-        inputs_TBG = gather(self.item(batch.items), history_TB)
-        if self.rating is not None and batch.ratings is not None:
-            inputs_TBG += gather(self.rating(batch.ratings), levels_TB)
-        return scan(inputs_TBG, self.extract, active)
-
-    def _attention(self, batch: Encoded, interests_TBH: Tensor, there_TB: Tensor, order: Tensor) -> Tensor:
+    def _attention(self, score_TB: Tensor, batch: Encoded, there_TB: Tensor, order: Tensor) -> Tensor:
         """(T, B) softmax over the history; rows without one have some numbers that nothing reads."""
-        query_BH = gather(self.query(batch.items), batch.target.index_select(0, order))
-        score_TB = (interests_TBH * query_BH).sum(dim=2)
         if self.near is not None and batch.near is not None:
             score_TB = score_TB + self.near * batch.near.index_select(0, order).t()
         return torch.softmax(score_TB.masked_fill(~there_TB, torch.finfo(score_TB.dtype).min), dim=0)

@@ -1,6 +1,7 @@
-"""How the kernels are compiled: for the types of their signature when their module is first imported (some seconds).
+"""How the kernels are compiled, and where the machine code is kept.
 
-Afterwards the machine code is read from a folder, which `trawl.compiled` chooses.
+Functions are compiled for the types of their signature when their module is first imported (some seconds), and read
+from a folder afterwards (trawl/machine_code.py says which); where none can be written, each process compiles.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic  # type: ignore[import-untyped, unused-ignore]
 
-from trawl.compiled import code_in, folder_of
+from trawl import machine_code
+from trawl.machine_code import code_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D", bound=np.generic)
@@ -58,7 +60,7 @@ def kernel(signature: Any, fast: bool = False) -> Callable[[F], F]:
 @cache
 def code_folder() -> Path | None:
     """Where machine code is kept; None: nowhere can be written."""
-    return folder_of("swing", _HERE)
+    return machine_code.folder("swing", _HERE)
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
