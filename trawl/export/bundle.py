@@ -142,7 +142,9 @@ def read(folder: Path) -> Served:
 
 def _check_tensors(tensors: Mapping[str, Tensor], model: Recommender, lexicon: Lexicon, where: str) -> None:
     """All that the model of the card reads is there, in its precision and shape. Raises ArtifactError naming one."""
-    due = {f"weights.{k}": (v.dtype, tuple(v.shape)) for k, v in model.state_dict().items()}
+    due: dict[str, tuple[torch.dtype, tuple[int, ...] | None]] = {
+        f"weights.{k}": (v.dtype, tuple(v.shape)) for k, v in model.state_dict().items()
+    }
     kind = next(model.parameters()).dtype
     due |= {f"items.near.{source}": (kind, None) for source in lexicon.similar}
     due |= {f"items.fields.{k}": (torch.int64, None) for k in lexicon.item_fields}

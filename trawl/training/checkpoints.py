@@ -51,12 +51,12 @@ def _parses(text: pa.Buffer) -> bool:
         return False
 
 
-def go_on_from_any(training: Training, store: Store, folder: Sequence[str], names: Sequence[str]) -> None:
-    """Restore the first of these checkpoints that is whole; with none of them the training begins anew."""
+def newest(store: Store, folder: Sequence[str], names: Sequence[str]) -> tuple[IO[bytes], str] | None:
+    """The state of the first of these checkpoints that is whole, and where it is; without one training begins anew."""
     for name in names:
         data = store.find_bytes(*folder, name, STATE)
         if data is not None and _whole(data):
-            return go_on(training, io.BytesIO(data), store.where(*folder, name, STATE))
+            return io.BytesIO(data), store.where(*folder, name, STATE)
     return None
 
 

@@ -10,7 +10,7 @@ import io
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -22,7 +22,7 @@ from trawl.model.recommender import Recommender
 from trawl.stage import EPOCH
 from trawl.store import Store
 from trawl.training import epochs
-from trawl.training.checkpoints import STATE, go_on, go_on_from_any, put_away_broken_list
+from trawl.training.checkpoints import STATE, go_on, newest, put_away_broken_list
 from trawl.training.diverging import Diverged
 from trawl.training.group import Alone, Distributed
 from trawl.training.loop import Material, Progress, Training
@@ -102,10 +102,18 @@ def train_on_ray(make: Make, cfg: Config, store: Store, folder: tuple[str, ...])
         raise _died(error) from error
     if result.return_value:
         raise Diverged(result.return_value)
-    if result.checkpoint is None:
+    return _ended(result.checkpoint, newest(store, (*folder, _NAME), rest))
+
+
+def _ended(last: Any, found: tuple[IO[bytes], str] | None) -> tuple[Progress, float]:
+    """Of Ray's last checkpoint; of the one that was found where nothing was left to train."""
+    if last is not None:
+        with last.as_directory() as path:
+            state = torch.load(Path(path) / STATE, weights_only=True, map_location="cpu")
+    elif found is not None:
+        state = torch.load(found[0], weights_only=True, map_location="cpu")
+    else:
         raise EngineDied("model: training ended without a checkpoint; see the workers' logs, then run again")
-    with result.checkpoint.as_directory() as path:
-        state = torch.load(Path(path) / STATE, weights_only=True, map_location="cpu")
     return Progress(**state["progress"]), float(state["peak_mib"])
 
 
@@ -136,8 +144,8 @@ def _worker(settings: dict[str, Any]) -> str:
     if last is not None:
         with last.as_directory() as path, (Path(path) / STATE).open("rb") as file:
             go_on(training, file, last.path)
-    elif settings["rest"]:
-        go_on_from_any(training, settings["store"], (*settings["folder"], _NAME), settings["rest"])
+    elif found := newest(settings["store"], (*settings["folder"], _NAME), settings["rest"]):
+        go_on(training, *found)
     first = context.get_world_rank() == 0
 
     def report(record: dict[str, Any] | None, state: Callable[[], dict[str, Any]]) -> None:
