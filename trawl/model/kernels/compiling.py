@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numba  # type: ignore[import-untyped, unused-ignore]
 
 from trawl.compiled import code_in, folder_of
 
-F = TypeVar("F", bound=Callable[..., None])
 Array = Any  # a C-contiguous NumPy array
 
 # Sums may be taken in another order than the loop's, so that they run in vector registers; the order is the compiler's,
@@ -17,14 +16,14 @@ Array = Any  # a C-contiguous NumPy array
 _MATH = {"reassoc", "contract", "nsz"}
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """For the types that it is first called with, without the interpreter's lock."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _MATH}
     folder = _folder()
     if folder is None:
-        return cast(F, numba.njit(**options)(function))
+        return cast(Callable[..., None], numba.njit(**options)(function))
     with code_in(folder):
-        return cast(F, numba.njit(cache=True, **options)(function))
+        return cast(Callable[..., None], numba.njit(cache=True, **options)(function))
 
 
 @cache
