@@ -34,7 +34,17 @@ ARMS = {
 }
 KINDS = {
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear"),
-    "gathers": ("embedding", "index", "scatter", "aten::gather", "_Gather", "_WeightedSums", "take"),
+    "gathers": (
+        "embedding",
+        "index",
+        "scatter",
+        "aten::gather",
+        "_Gather",
+        "_WeightedSums",
+        "_Pooled",
+        "_Beside",
+        "take",
+    ),
     "distinct ids": ("sort", "unique", "nonzero", "cumsum", "coalesce"),
     "optimiser": ("Optimizer", "adam", "_foreach", "lerp"),
 }

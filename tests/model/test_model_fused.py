@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from trawl.model import fused
 from trawl.model.backbones import build
 from trawl.model.backbones.base import Encoded, Shape
 from trawl.model.features import dropped
+from trawl.model.kernels.ids import last_rows
 
 BATCH, POSITIONS, ITEMS = 300, 5, 40  # more samples than DIN's attention takes at a time
 SHAPES = {
@@ -149,3 +151,10 @@ def test_rows_stand_beside_the_sum_of_the_fields(fields: int) -> None:
     pairs = zip(*(torch.autograd.grad((x * weights).sum(), tables) for x in (found, expected)), strict=True)
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs)
+
+
+def test_histories_are_the_last_rows_before_a_sample() -> None:
+    values, begin, end = np.arange(100, 130, dtype=np.int32), np.array([0, 3, 5, 9]), np.array([0, 4, 15, 30])
+    out = np.zeros((4, 3), dtype=np.int64)
+    last_rows(values, begin, end, out)
+    assert out.tolist() == [[0, 0, 0], [0, 0, 103], [112, 113, 114], [127, 128, 129]]

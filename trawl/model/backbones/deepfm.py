@@ -26,7 +26,7 @@ class DeepFm(Fielded):
 
     def forward(self, batch: Encoded) -> Tensor:
         """(B,) logits."""
-        if self.plain and fused.fits(batch.items):
+        if self.unprojected and fused.fits(batch.items):
             whole = self.whole(batch)
             dense = None if self.dense is None else self.dense(batch.extra)
             fields = self.fields - (dense is not None)

@@ -73,7 +73,7 @@ class Fielded(Pooled):
         self.dense = nn.Linear(shape.extra, cfg.embedding, bias=False) if shape.extra else None
         self.fields = len(shape.user_parts) + (1 + self.pools) * len(shape.item_parts)
         self.fields += (shape.rating > 0) + (shape.extra > 0)
-        self.plain = all(part.plain for part in (self.user, self.item, self.rating))  # no part is projected
+        self.unprojected = all(part.plain for part in (self.user, self.item, self.rating))
 
     def split(self, parts: list[Tensor]) -> Tensor:
         """(B, fields, k) of what `parts` gave."""
