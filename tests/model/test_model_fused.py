@@ -1,6 +1,7 @@
 """Layers that a CPU computes in one pass, against what is written in torch: values, and gradients of every input."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -158,3 +159,14 @@ def test_histories_are_the_last_rows_before_a_sample() -> None:
     out = np.zeros((4, 3), dtype=np.int64)
     last_rows(values, begin, end, out)
     assert out.tolist() == [[0, 0, 0], [0, 0, 103], [112, 113, 114], [127, 128, 129]]
+
+
+@pytest.mark.parametrize("backbone", ["din", "deepfm"])
+@pytest.mark.parametrize("name", ["target", "history"])
+def test_an_index_outside_a_table_is_refused(backbone: str, name: str) -> None:
+    net = build(SHAPES["bare"], Config().override(f"model.backbone={backbone}", "model.embedding=4").model)
+    x = encoded(SHAPES["bare"], torch.float32)
+    with pytest.raises(IndexError):
+        net(replace(x, **{name: torch.full_like(getattr(x, name), ITEMS), "levels": torch.ones_like(x.levels)}))
+    with pytest.raises(IndexError, match="does not have"):
+        fused.distinct(5, torch.tensor([5]))

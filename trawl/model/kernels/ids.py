@@ -13,6 +13,8 @@ def number(ids: Array, found: Array, where: Array) -> None:
     """found (count + 1,) zeros: the distinct ids, ascending, and last how many; where: the place of each among them."""
     count = len(found) - 1
     for i in range(len(ids)):
+        if ids[i] < 0 or ids[i] >= count:
+            raise IndexError("an index that the table of entities does not have")
         found[ids[i]] = 1
     places = np.empty(count, dtype=np.int64)
     last = 0

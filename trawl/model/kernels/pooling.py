@@ -16,6 +16,8 @@ def pool(read: Read, out: Array, at: int, stars: int) -> None:
     items, target, history, levels, weights, ratings = read
     width, pools, rating = items.shape[1], weights.shape[1], ratings.shape[1]
     for b in range(len(target)):
+        if target[b] < 0 or target[b] >= len(items):
+            raise IndexError("a target that the table of items does not have")
         row, own = out[b], items[target[b]]
         for d in range(width):
             row[at + d] = own[d]
@@ -23,6 +25,8 @@ def pool(read: Read, out: Array, at: int, stars: int) -> None:
             level = levels[b, h]
             if level == 0:
                 continue
+            if history[b, h] < 0 or history[b, h] >= len(items) or (rating and level >= len(ratings)):
+                raise IndexError("an item or a rating of a history that its table does not have")
             item, rated = items[history[b, h]], ratings[level]
             for p in range(pools):
                 part, weight = row[at + (1 + p) * width : at + (2 + p) * width], weights[b, p, h]

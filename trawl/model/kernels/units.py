@@ -14,8 +14,12 @@ def products(items: Array, target: Array, history: Array, out: Array) -> None:
     """out (S H, D) = item of each position * target. `items`: (N, D); `target`: (S,); `history`: (S, H)."""
     positions = history.shape[1]
     for s in range(len(target)):
+        if target[s] < 0 or target[s] >= len(items):
+            raise IndexError("a target that the table of items does not have")
         own = items[target[s]]
         for h in range(positions):
+            if history[s, h] < 0 or history[s, h] >= len(items):
+                raise IndexError("an item of a history that the table of items does not have")
             row, item = out[s * positions + h], items[history[s, h]]
             for d in range(len(own)):
                 row[d] = item[d] * own[d]
