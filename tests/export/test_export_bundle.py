@@ -83,8 +83,11 @@ def test_unknown_ids_read_row_0_and_the_default_vector(exported: Exported, name:
         assert scores[one] == scores[other]
     assert scores[0] != scores[3] != scores[5]
     before = scores[3]
-    with torch.no_grad():
-        loaded.served.model.item.ids.weight[0] += 1.0
+    whole, ids = loaded.served.items.whole, loaded.served.model.item.ids.weight
+    assert whole is not None
+    assert torch.equal(whole[0, : ids.shape[1]], ids[0])
+    with torch.inference_mode():
+        whole[0] += 1.0
     assert loaded.score(pa.Table.from_pylist(cases, schema=raw_rows(inputs).schema))[3] != before
     bare = loaded.score(pa.table({"user_id": ["nobody"], "item_id": ["nowhere"]}))
     assert 0 < bare[0] < 1
