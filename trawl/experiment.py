@@ -159,7 +159,7 @@ def result_row(cell: Cell, store: Store, metrics: dict[str, Any]) -> dict[str, A
         "backbone": cell.cfg.model.backbone,
         "knowledge": uses.named(cell.cfg),
         "injection": cell.cfg.model.injection if used else "none",
-        "contrastive": used and (cell.cfg.training.w_user > 0 or cell.cfg.training.w_item > 0),
+        "contrastive": any(uses.weight(cell.cfg, side) > 0 for side in uses.SIDES),
         "similarity": uses.seen(cell.cfg),
         "model": cell.fingerprints["model"],
         "predictions": cell.fingerprints["predictions"],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from planted import config, fit, planted
 
+from trawl.errors import InputError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
@@ -44,3 +45,10 @@ def test_without_a_validation_the_last_epoch_is_kept_and_the_files_are_json(tmp_
     assert found["best_epoch"] == 2
     json.loads(store.read_text("model", marks["model"], "_manifest.json"), parse_constant=refuse)
     assert Inputs(store, marks).manifest("model").notes["validation"]["rows"] == 0
+
+
+def test_no_training_row_is_told(tmp_path: Path) -> None:
+    store, marks = planted(tmp_path, cold=tuple(range(1, 31)))
+    cfg = config("extraction.source=none", "data.cold_items=0.2")
+    with pytest.raises(InputError, match=r"there is no training row: give data\.split a share .*data\.cold_items"):
+        run_stage(MODEL, cfg, store, marks, Inline())

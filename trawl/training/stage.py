@@ -117,8 +117,13 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
 
 
 def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
-    """Raises InputError where there is nothing to tell apart, as in a log of clicks alone."""
-    if len(labels) and labels.min() == labels.max():
+    """Raises InputError where there is nothing to learn from or to tell apart, as in a log of clicks alone."""
+    if not len(labels):
+        raise InputError(
+            "samples: there is no training row: give data.split a share of training users with interactions behind "
+            "their cut-off (data.cutoff_max), and data.cold_items a share below 1"
+        )
+    if labels.min() == labels.max():
         above = f"{'above' if labels[0] else 'not above'} data.like_above = {cfg.data.like_above:g}"
         raise InputError(
             f"samples: every training label is {int(labels[0])} (all ratings are {above}); set data.like_above between "
