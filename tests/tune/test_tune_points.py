@@ -163,7 +163,7 @@ def test_shipped_recipes_name_an_arm_that_can_be_searched() -> None:
     found = [name for name in shipped() if (load(name, ["data.path=x"])).search.arm]
     assert {"demo", "ml1m"} <= set(found)
     for name in found:
-        assert len(points.planned(points.base(load(name, ["data.path=x"])))) > 10
+        assert len(points.planned(points.base(load(name, ["data.path=x"])))) >= 10  # of an arm on one side
 
 
 def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
