@@ -76,7 +76,7 @@ def differences(store: Store, cell: Cell, reference: Cell, resamples: int) -> di
         return out
     for name in SLICES if cell.cfg.data.cold_items > 0 else SLICES[:1]:
         both = [
-            statistics.replicates([comparing.test_rows(store, c.fingerprints["predictions"], name)], resamples)
+            statistics.replicates([comparing.of_test(store, c.fingerprints["predictions"], name)], resamples)
             for c in (cell, reference)
         ]
         found = {}

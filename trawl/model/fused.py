@@ -135,15 +135,15 @@ class _Averages(torch.autograd.Function):
 class _Beside(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, count: int, *given: Tensor) -> Tensor:
-        from trawl.model.kernels.rows import add, put
+        from trawl.model.kernels.rows import add
 
         tables, codes = given[:count], given[count:]
         ctx.save_for_backward(*codes)
         ctx.shapes = [table.shape for table in tables]
         width = tables[0].shape[1]
-        out = tables[0].new_empty(len(codes[0]), width + (tables[1].shape[1] if count > 1 else 0))
+        out = tables[0].new_zeros(len(codes[0]), width + (tables[1].shape[1] if count > 1 else 0))
         for place, pair in enumerate(zip(tables, codes, strict=True)):
-            (put if place < 2 else add)(*_arrays(*pair, out), width if place else 0)
+            add(*_arrays(*pair, out), width if place else 0)
         return out
 
     @staticmethod

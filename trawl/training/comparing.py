@@ -61,7 +61,7 @@ def compared(
     """Rows for all test rows, or those of warm or cold items. `marks`: predictions of each arm, by repetition."""
 
     def replicates(arm: str) -> Replicates:
-        return statistics.replicates((test_rows(store, mark, part) for mark in marks[arm]), resamples)
+        return statistics.replicates((of_test(store, mark, part) for mark in marks[arm]), resamples)
 
     base = replicates(reference)
     found = {arm: statistics.difference(replicates(arm), base) for arm in marks if arm != reference}
@@ -94,7 +94,7 @@ class _Sliced:
     def __init__(self, store: Store, mark: str, resamples: int, seed: list[int]) -> None:
         from trawl.training.slices import COLUMNS, slices  # which loads torch: the driver is spared it
 
-        self.table = test_rows(store, mark, "all", COLUMNS)
+        self.table = of_test(store, mark, "all", COLUMNS)
         self.masks: Masks = {f"{kind}/{s.name}": s.rows for kind, found in slices(self.table) for s in found}
         self.resamples, self.seed = resamples, seed
         self._known: dict[tuple[str, str], Replicates] = {}
@@ -127,7 +127,7 @@ def _place(name: str) -> tuple[int, str]:
     return [name.startswith(kind) for kind in ("items", "users", "text")].index(True), name
 
 
-def test_rows(store: Store, predictions: str, part: str, more: Sequence[str] = ()) -> pa.Table:
+def of_test(store: Store, predictions: str, part: str, more: Sequence[str] = ()) -> pa.Table:
     """The test rows of a predictions table: all, warm or cold; with columns beside those of _READ."""
     keep = pc.field("split") == TEST
     if part != "all":

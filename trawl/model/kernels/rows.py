@@ -4,18 +4,8 @@ from trawl.model.kernels.compiling import Array, compiled
 
 
 @compiled
-def put(table: Array, codes: Array, out: Array, at: int) -> None:
-    """out (N, W) from column `at` on = rows of the table by codes (N,)."""
-    width = table.shape[1]
-    for n in range(len(codes)):
-        row, found = out[n, at : at + width], table[codes[n]]
-        for d in range(width):
-            row[d] = found[d]
-
-
-@compiled
 def add(table: Array, codes: Array, out: Array, at: int) -> None:
-    """The same, added."""
+    """out (N, W), from column `at` on: plus the rows of the table by codes (N,)."""
     width = table.shape[1]
     for n in range(len(codes)):
         row, found = out[n, at : at + width], table[codes[n]]
