@@ -32,15 +32,10 @@ def few_rows(table_ND: Tensor, ids: Tensor) -> Tensor:
 
     Measured, 10240 lookups of 32 floats among 6 rows: .16 ms with the gradient, against .6 ms row by row.
     """
-    marks = one_hot(len(table_ND), ids, table_ND.dtype)
-    return gather(table_ND, ids) if marks is None else marks @ table_ND
-
-
-def one_hot(count: int, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """(*ids, count) with a 1 at each id, for products with a table of few rows; None where looking up is quicker."""
-    if count > _FEW or ids.is_cuda:
-        return None
-    return torch.zeros(*ids.shape, count, dtype=dtype, device=ids.device).scatter_(-1, ids.unsqueeze(-1), 1.0)
+    if len(table_ND) > _FEW or ids.is_cuda:
+        return gather(table_ND, ids)
+    marks = table_ND.new_zeros(*ids.shape, len(table_ND)).scatter_(-1, ids.unsqueeze(-1), 1.0)
+    return marks @ table_ND
 
 
 def mean_rows(table_ND: Tensor, codes_NM: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The passes over a step's rows, compiled: gates and states forth, their gradients back (steps.py has the formulas).
+"""The passes over a step's rows, compiled: from what is read gates and states forth, their gradients back (steps.py has
+the formulas).
 
 A loop over a row's units becomes vector instructions where its arrays cannot overlap, which the compiler knows of an
 array of this function alone: so each row is computed in `row` and copied out. tanh is a quotient of polynomials
@@ -14,8 +15,9 @@ import numpy as np
 from trawl.machine_code import compiled, folder
 
 Array = Any  # float32
+Pair = tuple[Array, Array]
 Arrays = tuple[Array, Array, Array]
-NO_GATE = np.zeros((0, 0), dtype=np.float32)
+Wanted = tuple[Array, Array, Array, Array]
 _ = np.float32
 _HALF, _ONE, _END = _(0.5), _(1), _(7.90531110763549805)  # beyond the end, tanh is 1 in float32
 # Sums in any order, but not-a-numbers stay what they are. Python's error model would test each quotient for a zero,
@@ -38,41 +40,67 @@ def _tanh(x: Any) -> Any:
 
 
 @compiled(_WHERE, **_OPTIONS)
-def forth(t: int, begin: int, kept: Arrays, product: Array, bias: Array, gate: Array) -> None:
-    """Of the rows from `begin` on, at step t. `kept` as steps.Kept; `product` is U h."""
+def forth(t: int, begin: int, kept: Arrays, product: Array, read: Pair, ids: Pair, gate: Array, asked: Pair) -> None:
+    """Of the rows from `begin` on, at step t. `kept` as steps.Kept; `product` is U h; `read`, `ids`: the tables of
+    steps.Read and the rows of them; `asked`: queries and their products with the new states. What is not there has no
+    length."""
     states, made, products = kept
+    (first, second), (places, levels), (query, scores) = read, ids, asked
     rows, width = product.shape
     units = width // 3
     row = np.empty(width, np.float32)
     for b in range(rows):
         at = begin + b
-        x, given, old, new = made[t, at], product[b], states[t, at], states[t + 1, at]
-        inner = products[t, at]
+        given, old, new = product[b], states[t, at], states[t + 1, at]
+        out, inner = made[t, at], products[t, at]
+        x = first[places[t, at]] if len(places) else out
+        more = second[levels[t, at]] if len(levels) else second[0]
         for j in range(2 * units):
-            row[j] = _HALF + _HALF * _tanh(_HALF * (x[j] + bias[j] + given[j]))
+            row[j] = _HALF + _HALF * _tanh(_HALF * (x[j] + more[j] + given[j]))
         for j in range(units):
             inner[j] = given[j + 2 * units]
         for j in range(units):
-            row[j + 2 * units] = _tanh(x[j + 2 * units] + bias[j + 2 * units] + row[j + units] * inner[j])
+            row[j + 2 * units] = _tanh(x[j + 2 * units] + more[j + 2 * units] + row[j + units] * inner[j])
         for j in range(width):
-            x[j] = row[j]
+            out[j] = row[j]
         a = gate[t, at] if len(gate) else _ONE
         for j in range(units):
             new[j] = old[j] + a * row[j] * (row[j + 2 * units] - old[j])
+        if len(query):
+            total = _(0)
+            for j in range(units):
+                total += new[j] * query[at, j]
+            scores[t, at] = total
+
+
+@compiled(None, inline="always", **_OPTIONS)
+def _add(row: Array, out: Array, units: int) -> None:
+    for j in range(2 * units):
+        out[j] += row[j + units]
+    for j in range(units):
+        out[j + 2 * units] += row[j]
 
 
 @compiled(_WHERE, **_OPTIONS)
-def back(t: int, begin: int, kept: Arrays, gradients: Arrays, gate: Array, factors: Array) -> None:
-    """`gradients`: of x, of the states, of the candidate's U h. That of the new states is given, and afterwards that of
-    the old ones as far as it comes past the gates."""
+def back(t: int, begin: int, kept: Arrays, rooms: Pair, gated: Pair, to_read: Pair, ids: Pair, wanted: Wanted) -> None:
+    """`rooms` of steps.Step: `own`, the gradient of the new states, less `wanted` (of states, of their products with
+    queries; the queries, their gradients), and afterwards that of the old ones as far as it comes past the gates; and
+    the one for the gradients of x and of U h. `gated`: the gate and its gradient."""
     states, made, products = kept
-    to_made, own, to_inner = gradients
+    (own, to_x), (gate, to_gate), (to_first, to_second), (places, levels) = rooms, gated, to_read, ids
+    wanted_states, wanted_scores, query, to_query = wanted
     rows, units = own.shape
     row = np.empty(5 * units, np.float32)
     for b in range(rows):
         at = begin + b
         past, inner, old = made[t, at], products[t, at], states[t, at]
-        to_x, mine, to_product = to_made[b], own[b], to_inner[b]
+        out, mine = to_x[b], own[b]
+        if len(query):
+            by, new, asked = wanted_scores[t, at], states[t + 1, at], to_query[at]
+            for j in range(units):
+                mine[j] += wanted_states[t, at, j] + by * query[at, j]
+            for j in range(units):
+                asked[j] += by * new[j]
         a = gate[t, at] if len(gate) else _ONE
         total = _(0)
         for j in range(units):
@@ -80,16 +108,17 @@ def back(t: int, begin: int, kept: Arrays, gradients: Arrays, gate: Array, facto
             change, through = found - old[j], mine[j] * update
             total += through * change
             to_found = a * through * (_ONE - found * found)
-            row[j] = a * through * change * (_ONE - update)
-            row[j + units] = to_found * inner[j] * reset * (_ONE - reset)
-            row[j + 2 * units] = to_found
+            row[j] = to_found
+            row[j + units] = a * through * change * (_ONE - update)
+            row[j + 2 * units] = to_found * inner[j] * reset * (_ONE - reset)
             row[j + 3 * units] = to_found * reset
             row[j + 4 * units] = mine[j] - a * through
-        for j in range(3 * units):
-            to_x[j] = row[j]
-        for j in range(units):
-            to_product[j] = row[j + 3 * units]
+        for j in range(4 * units):
+            out[j] = row[j]
         for j in range(units):
             mine[j] = row[j + 4 * units]
         if len(gate):
-            factors[t, at] = total
+            to_gate[t, at] = total
+        if len(places):
+            _add(row, to_first[places[t, at]], units)
+        _add(row, to_second[levels[t, at]] if len(levels) else to_second[0], units)

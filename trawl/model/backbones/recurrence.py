@@ -8,7 +8,7 @@ gradient is used up within a step, while both are in the cache.
 
 `extract` reads rows of a table: W i_t of an item is computed once for each distinct one, and its gradient is summed
 into the table as it comes. The product of each state with the row's query, which the attention wants, is taken in the
-same step. `evolve` reads states, multiplies by W itself, and gives the last state alone.
+same pass over the rows. `evolve` reads states, multiplies by W itself, and gives the last state alone.
 
 Rows come sorted by length, the longest first, so that those at work in a step stand together; before its first step a
 row's state is zero. Blocks of rows are scanned one after the other.
@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trawl.model.backbones.steps import step_of
-from trawl.model.gather import one_hot
+from trawl.model.backbones.steps import Read, Wanted, step_of
 
 _ROWS = 1024  # of a block: below, calls cost more than what the cache saves
 
@@ -71,43 +70,27 @@ class _Extract(torch.autograd.Function):
     def forward(
         ctx: Any, weight: Tensor, table: Tensor, ratings: Tensor | None, query: Tensor, history: History
     ) -> tuple[Tensor, Tensor]:
-        places, levels, active = history
-        step = step_of(weight, places.shape, _ROWS)
-        scores = weight.new_zeros(places.shape)
-        marks = None if ratings is None else one_hot(len(ratings), levels, weight.dtype)
-        _clear(step.kept.states, [0, *active])
-        for t, part, past in _blocks(active):
-            made = step.kept.made[t, part]
-            torch.index_select(table, 0, places[t, part], out=made)
-            if ratings is not None and marks is not None:
-                made.addmm_(marks[t, part], ratings)
-            elif ratings is not None:
-                made += ratings.index_select(0, levels[t, part])
+        places, levels = history.places.contiguous(), history.levels.contiguous()
+        step = step_of(weight, places.shape, _ROWS, _reading(weight, table, ratings, query, places, levels))
+        kept = step.begin()
+        _clear(kept.states, [0, *history.active])
+        for t, part, past in _blocks(history.active):
             step.forth(t, part, past)
-            torch.linalg.vecdot(step.kept.states[t + 1, part], query[part], out=scores[t, part])
-        ctx.history, ctx.size = history, len(table)
-        ctx.save_for_backward(weight, ratings, marks, query, *step.kept)
-        return step.kept.states[1:], scores
+        ctx.active = history.active
+        ctx.save_for_backward(weight, table, ratings, query, places, levels, *kept)
+        return kept.states[1:], step.scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, wanted: Tensor, scored: Tensor) -> tuple[Tensor | None, ...]:
-        weight, ratings, marks, query, *kept = ctx.saved_tensors
-        places, levels, active = ctx.history
-        step = step_of(weight, places.shape, _ROWS, kept)
-        table, queried = weight.new_zeros(ctx.size, len(weight)), torch.zeros_like(query)
-        rated = None if ratings is None else torch.zeros_like(ratings)
-        for t, part, past in _blocks(active, back=True):
-            by = scored[t, part].unsqueeze(1)
-            step.want(part, wanted[t, part], first=t == len(active) - 1).addcmul_(by, query[part])
-            queried[part].addcmul_(by, step.kept.states[t + 1, part])
-            made = step.back(t, part, past)
-            table.index_add_(0, places[t, part], made)
-            if rated is not None and marks is not None:
-                rated.addmm_(marks[t, part].t(), made)
-            elif rated is not None:
-                rated.index_add_(0, levels[t, part], made)
-        return step.gradient, table, rated, queried, None
+        weight, table, ratings, query, places, levels, *kept = ctx.saved_tensors
+        step = step_of(weight, places.shape, _ROWS, _reading(weight, table, ratings, query, places, levels))
+        step.turn(kept, Wanted(wanted, scored))
+        for t, part, past in _blocks(ctx.active, back=True):
+            if t == len(ctx.active) - 1:
+                step.own.zero_()
+            step.back(t, part, past)
+        return step.gradient, step.to_first, None if ratings is None else step.to_second, step.to_query, None
 
 
 class _Evolve(torch.autograd.Function):
@@ -115,31 +98,41 @@ class _Evolve(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, inward: Tensor, bias: Tensor, weight: Tensor, gate: Tensor, active: Sequence[int]
     ) -> Tensor:
-        step = step_of(weight, gate.shape, _ROWS, gate=gate, bias=bias)
-        _clear(step.kept.states, [0, *active])
+        step = step_of(weight, gate.shape, _ROWS, Read(bias.unsqueeze(0)), gate)
+        kept = step.begin()
+        _clear(kept.states, [0, *active])
         for t, part, past in _blocks(active):
-            torch.mm(inputs[t, part], inward.t(), out=step.kept.made[t, part])
+            torch.mm(inputs[t, part], inward.t(), out=kept.made[t, part])
             step.forth(t, part, past)
         ctx.active = active
-        ctx.save_for_backward(inputs, inward, weight, gate, *step.kept)
-        return step.kept.states[-1].clone()
+        ctx.save_for_backward(inputs, inward, bias, weight, gate, *kept)
+        return kept.states[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, wanted: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, inward, weight, gate, *kept = ctx.saved_tensors
-        step = step_of(weight, gate.shape, _ROWS, kept, gate)
-        given = torch.empty_like(inputs)
-        matrix, bias = torch.zeros_like(inward), inward.new_zeros(len(inward))
+        inputs, inward, bias, weight, gate, *kept = ctx.saved_tensors
+        step = step_of(weight, gate.shape, _ROWS, Read(bias.unsqueeze(0)), gate)
+        step.turn(kept)
+        # Gradients of x come with the candidate first.
+        given, turned, matrix = torch.empty_like(inputs), inward.roll(step.units, 0), torch.zeros_like(inward)
         _clear(given, ctx.active)
         for t, part, past in _blocks(ctx.active, back=True):
             if t == len(inputs) - 1:
-                step.want(part, wanted[part], first=True)
+                step.own[: part.stop - part.start].copy_(wanted[part])
             made = step.back(t, part, past)
-            torch.mm(made, inward, out=given[t, part])
+            torch.mm(made, turned, out=given[t, part])
             matrix.addmm_(made.t(), inputs[t, part])
-            bias += made.sum(dim=0)
-        return given, matrix, bias, step.gradient, step.factors, None
+        return given, matrix.roll(-step.units, 0), step.to_second.squeeze(0), step.gradient, step.to_gate, None
+
+
+def _reading(
+    weight: Tensor, table: Tensor, ratings: Tensor | None, query: Tensor, places: Tensor, levels: Tensor
+) -> Read:
+    """A row of the table plus one of the ratings, where there are any."""
+    if ratings is None:
+        return Read(weight.new_zeros(1, len(weight)), None, table, places, query)
+    return Read(ratings, levels, table, places, query)
 
 
 def _blocks(active: Sequence[int], back: bool = False) -> Iterator[tuple[int, slice, int]]:
@@ -154,4 +147,5 @@ def _blocks(active: Sequence[int], back: bool = False) -> Iterator[tuple[int, sl
 def _clear(tensor_TBH: Tensor, active: Sequence[int]) -> None:
     """Zeros where rows are not at work."""
     for part, m in zip(tensor_TBH, active, strict=True):
-        part[m:] = 0
+        if m < len(part):
+            part[m:] = 0

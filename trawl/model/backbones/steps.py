@@ -15,100 +15,134 @@ class Kept(NamedTuple):
     """What the pass back reads of the one forth."""
 
     states: Tensor  # (T + 1, B, H), the first before any step
-    made: Tensor  # (T, B, G): x, then update, reset, candidate
+    made: Tensor  # (T, B, G): update, reset, candidate
     products: Tensor  # (T, B, H): U h of the candidate
 
 
-def step_of(
-    weight: Tensor,
-    shape: Sequence[int],
-    most: int,
-    kept: Sequence[Tensor] = (),
-    gate: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> "Step":
-    """The step for that device and dtype, of (T, B) states, at most `most` rows at a time.
+class Read(NamedTuple):
+    """What a step's x is: a row of `first` plus one of `second`; and what is asked of the states that come of it."""
 
-    `kept` is given for the pass back. `bias` is added to each x: a product that adds it writes it out beforehand.
-    """
+    second: Tensor  # (L, G)
+    levels: Tensor | None = None  # (T, B) rows of `second`; None: its only one
+    first: Tensor | None = None  # (N, G); None: `kept.made` has the row beforehand
+    places: Tensor | None = None  # (T, B) rows of `first`
+    query: Tensor | None = None  # (B, H) whose products with the states are scores
+
+
+class Wanted(NamedTuple):
+    """Gradients that come from outside, where there is a query."""
+
+    states: Tensor  # (T, B, H)
+    scores: Tensor  # (T, B)
+
+
+def step_of(weight: Tensor, shape: Sequence[int], most: int, read: Read, gate: Tensor | None = None) -> "Step":
+    """The steps of a scan for that device and dtype, of (T, B) states, at most `most` rows at a time."""
     compiled = weight.device.type == "cpu" and weight.dtype == torch.float32
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
-    return (Compiled if compiled else Step)(weight, shape, min(shape[1], most), kept, gate, bias)
+    return (Compiled if compiled else Step)(weight, shape, min(shape[1], most), read, gate)
 
 
 class Step:
-    """The steps of a scan. Forth `kept.made` has a step's x beforehand; back `want` adds what is wanted of a state."""
+    """The steps of a scan: `forth` over all of them, then, after `turn`, `back`.
 
-    def __init__(
-        self,
-        weight: Tensor,
-        shape: Sequence[int],
-        most: int,
-        kept: Sequence[Tensor],
-        gate: Tensor | None,
-        bias: Tensor,
-    ) -> None:
-        (steps, rows), (width, units) = shape, weight.shape
-        self.weight, self.units, self.gate, self.bias = weight, units, gate, bias
-        self.room = weight.new_empty(most, width)  # forth: U h; back: the gradient of x
-        if not kept:
-            shapes = ((steps + 1, rows, units), (steps, rows, width), (steps, rows, units))
-            self.kept = Kept(*(weight.new_empty(shape) for shape in shapes))
-            return
-        self.kept = Kept(*kept)
-        self.gradient = torch.zeros_like(weight)
-        self.factors = None if gate is None else torch.zeros_like(gate)  # gradient of the gate
-        self.own, self.inner = weight.new_empty(2, most, units).unbind()  # gradients: state, U h of the candidate
+    Back, `own` holds the gradient of the states that come from later steps; the caller sets it before a block.
+    """
 
-    def want(self, part: slice, wanted: Tensor, first: bool) -> Tensor:
-        """The gradient of a step's states, with what is wanted of them; the first step back begins a block."""
-        own = self.own[: part.stop - part.start]
-        return own.copy_(wanted) if first else own.add_(wanted)
+    own: Tensor  # (most, H)
+    gradient: Tensor  # of the weight
+    to_gate: Tensor | None
+    to_first: Tensor | None
+    to_second: Tensor
+    to_query: Tensor | None
+
+    def __init__(self, weight: Tensor, shape: Sequence[int], most: int, read: Read, gate: Tensor | None) -> None:
+        (steps, rows), self.units = shape, weight.shape[1]
+        self.weight, self.gate, self.read = weight, gate, read
+        self.most, self.shape, self.scores = most, (steps, rows), weight.new_zeros(steps, rows)
+
+    def begin(self) -> Kept:
+        """Room for what is kept."""
+        (steps, rows), (width, units) = self.shape, self.weight.shape
+        shapes = ((steps + 1, rows, units), (steps, rows, width), (steps, rows, units))
+        self.kept = Kept(*(self.weight.new_empty(shape) for shape in shapes))
+        self.room = self.weight.new_empty(self.most, width)  # U h
+        return self.kept
+
+    def turn(self, kept: Sequence[Tensor], wanted: Wanted | None = None) -> None:
+        """What was kept is given back, and gradients are zero."""
+        self.kept, self.wanted = Kept(*kept), wanted
+        self.own = self.weight.new_empty(self.most, self.units)
+        # Gradients of candidate, update and reset in x, and of the candidate's U h: the first three quarters are the
+        # gradient of x, the last three that of U h, and either enters a product as it stands.
+        self.room = self.weight.new_empty(self.most, 4 * self.units)
+        self.gradient, self.to_second = torch.zeros_like(self.weight), torch.zeros_like(self.read.second)
+        given = self.gate, self.read.first, self.read.query
+        self.to_gate, self.to_first, self.to_query = (None if v is None else torch.zeros_like(v) for v in given)
 
     def forth(self, t: int, part: slice, past: int) -> None:
         """A step of the rows; the first `past` of them have a state already."""
         product = self.room[: part.stop - part.start]
         torch.mm(self.kept.states[t, part][:past], self.weight.t(), out=product[:past])
-        product[past:] = 0
+        if past < len(product):
+            product[past:] = 0
         self._forth(t, part, product)
 
     def back(self, t: int, part: slice, past: int) -> Tensor:
-        """(rows, G) gradient of a step's x, good until the next call."""
-        units, rows = self.units, part.stop - part.start
-        made, own, inner = self.room[:rows], self.own[:rows], self.inner[:rows]
-        self._back(t, part, made, own, inner)
+        """(rows, G) gradient of a step's x, with the candidate first; good until the next call."""
+        rows = part.stop - part.start
+        self._back(t, part, self.own[:rows], self.room[:rows])
         if past:
-            before, gates, inner = self.kept.states[t, part][:past], made[:past, : 2 * units], inner[:past]
-            own[:past].addmm_(gates, self.weight[: 2 * units]).addmm_(inner, self.weight[2 * units :])
-            self.gradient[: 2 * units].addmm_(gates.t(), before)
-            self.gradient[2 * units :].addmm_(inner.t(), before)
-        return made
+            to_product = self.room[:past, self.units :]
+            self.own[:past].addmm_(to_product, self.weight)
+            self.gradient.addmm_(to_product.t(), self.kept.states[t, part][:past])
+        return self.room[:rows, : 3 * self.units]
 
     def _forth(self, t: int, part: slice, product: Tensor) -> None:
-        """From x and U h the gates and the new states."""
-        units, made = self.units, self.kept.made[t, part].add_(self.bias)
+        """From what is read and U h the gates, the new states and their scores."""
+        units, read, made = self.units, self.read, self.kept.made[t, part]
+        if read.first is not None and read.places is not None:
+            torch.index_select(read.first, 0, read.places[t, part], out=made)
+        made += read.second if read.levels is None else read.second.index_select(0, read.levels[t, part])
         both, found = made[:, : 2 * units], made[:, 2 * units :]
         update, reset = torch.split(both.add_(product[:, : 2 * units]).sigmoid_(), units, dim=1)
         inner = self.kept.products[t, part].copy_(product[:, 2 * units :])
         found.addcmul_(reset, inner).tanh_()
         if self.gate is not None:
             update = update * self.gate[t, part].unsqueeze(1)
-        torch.lerp(self.kept.states[t, part], found, update, out=self.kept.states[t + 1, part])
+        new = torch.lerp(self.kept.states[t, part], found, update, out=self.kept.states[t + 1, part])
+        if read.query is not None:
+            torch.linalg.vecdot(new, read.query[part], out=self.scores[t, part])
 
-    def _back(self, t: int, part: slice, made: Tensor, own: Tensor, inner: Tensor) -> None:
-        """From the gradient `own` of the new states those of x and of U h, and through the gate that of the old."""
+    def _back(self, t: int, part: slice, own: Tensor, room: Tensor) -> None:
+        """From the gradient `own` of the new states, and what is wanted of them, those of x, of U h, of what was read,
+        and through the gate that of the old states."""
+        self._add_wanted(t, part, own)
         update, reset, found = torch.split(self.kept.made[t, part], self.units, dim=1)
-        to_update, to_reset, to_found = torch.split(made, self.units, dim=1)
+        to_found, to_update, to_reset, to_product = torch.split(room, self.units, dim=1)
         through, change = own * update, found - self.kept.states[t, part]
-        if self.gate is not None and self.factors is not None:
-            torch.linalg.vecdot(through, change, out=self.factors[t, part])
+        if self.gate is not None and self.to_gate is not None:
+            torch.linalg.vecdot(through, change, out=self.to_gate[t, part])
             through *= self.gate[t, part].unsqueeze(1)
             change *= self.gate[t, part].unsqueeze(1)
         _tanh_back(through, found, to_found)
         _sigmoid_back(change.mul_(own), update, to_update)
         _sigmoid_back(torch.mul(to_found, self.kept.products[t, part], out=change), reset, to_reset)
-        torch.mul(to_found, reset, out=inner)
+        torch.mul(to_found, reset, out=to_product)
         own -= through
+        made = torch.cat([to_update, to_reset, to_found], dim=1)
+        if self.to_first is not None and self.read.places is not None:
+            self.to_first.index_add_(0, self.read.places[t, part], made)
+        if self.read.levels is not None:
+            self.to_second.index_add_(0, self.read.levels[t, part], made)
+        else:
+            self.to_second += made.sum(dim=0)
+
+    def _add_wanted(self, t: int, part: slice, own: Tensor) -> None:
+        if self.read.query is None or self.wanted is None or self.to_query is None:
+            return
+        by = self.wanted.scores[t, part].unsqueeze(1)
+        own.add_(self.wanted.states[t, part]).addcmul_(by, self.read.query[part])
+        self.to_query[part].addcmul_(by, self.kept.states[t + 1, part])
 
 
 class Compiled(Step):
@@ -118,20 +152,45 @@ class Compiled(Step):
         super().__init__(*given)
         from trawl.model.backbones import gates
 
-        self._pass = gates
-        states, made, products = (tensor.numpy() for tensor in self.kept)
-        self._arrays = states, made, products
-        self._bias = self.bias.detach().numpy()
-        self._gate = gates.NO_GATE if self.gate is None else self.gate.detach().contiguous().numpy()
-        if hasattr(self, "factors"):
-            self._factors = self._gate if self.factors is None else self.factors.numpy()
+        self._pass, read = gates, self.read
+        self._read = _array(read.first, self.weight), _array(read.second, self.weight)
+        self._ids = _array(read.places, _NO_IDS), _array(read.levels, _NO_IDS)
+        self._gate, self._query = _array(self.gate, self.weight), _array(read.query, self.weight)
+        self._scores = self.scores.numpy()
+
+    def begin(self) -> Kept:
+        kept = super().begin()
+        self._kept = _arrays(kept)
+        return kept
+
+    def turn(self, kept: Sequence[Tensor], wanted: Wanted | None = None) -> None:
+        super().turn(kept, wanted)
+        self._kept, like = _arrays(self.kept), self.weight
+        self._to_gate = _array(self.to_gate, like)
+        self._to_read = _array(self.to_first, like), self.to_second.numpy()
+        states = self.kept.states[:0] if wanted is None else wanted.states
+        scores = None if wanted is None else wanted.scores
+        self._wanted = _array(states, like), _array(scores, like), self._query, _array(self.to_query, like)
 
     def _forth(self, t: int, part: slice, product: Tensor) -> None:
-        self._pass.forth(t, part.start, self._arrays, product.numpy(), self._bias, self._gate)
+        asked = self._query, self._scores
+        self._pass.forth(t, part.start, self._kept, product.numpy(), self._read, self._ids, self._gate, asked)
 
-    def _back(self, t: int, part: slice, made: Tensor, own: Tensor, inner: Tensor) -> None:
-        gradients = (made.numpy(), own.numpy(), inner.numpy())
-        self._pass.back(t, part.start, self._arrays, gradients, self._gate, self._factors)
+    def _back(self, t: int, part: slice, own: Tensor, room: Tensor) -> None:
+        given = (self._gate, self._to_gate), self._to_read, self._ids, self._wanted
+        self._pass.back(t, part.start, self._kept, _arrays((own, room)), *given)
+
+
+_NO_IDS = torch.empty(0, 0, dtype=torch.int64)
+
+
+def _array(tensor: Tensor | None, like: Tensor) -> Any:
+    """As NumPy sees it; of nothing, an array of no length with two dimensions."""
+    return (like.new_empty(0, 0) if tensor is None else tensor.detach().contiguous()).numpy()
+
+
+def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def _sigmoid_back(gradient: Tensor, value: Tensor, out: Tensor) -> None:
