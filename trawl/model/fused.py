@@ -100,15 +100,18 @@ def units(
     return out
 
 
-def machine(x_BW: Tensor, first_W: Tensor, dense_BK: Tensor | None, width: int, fields: int) -> Tensor:
-    """(B,) <first, x> + pairs of the fields: the first columns of x, each of that width, and the dense one."""
+def machine(x_BW: Tensor, first_W: Tensor, dense_BK: Tensor | None, width: int, fields: int) -> tuple[Tensor, Tensor]:
+    """(B,) <first, x> + pairs of the fields: the first columns of x, each of that width, and the dense one.
+
+    And x again: the gradient of what reads it from here is added in the same pass.
+    """
     dense = x_BW.new_zeros(len(x_BW), 0) if dense_BK is None else dense_BK
-    logits: Tensor = _Machine.apply(x_BW, first_W, dense, width, fields)  # type: ignore[no-untyped-call]
-    return logits
+    both: tuple[Tensor, Tensor] = _Machine.apply(x_BW, first_W, dense, width, fields)  # type: ignore[no-untyped-call]
+    return both
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+    return tuple((t.detach() if t.requires_grad else t).contiguous().numpy() for t in tensors)
 
 
 class _Averages(torch.autograd.Function):
@@ -242,22 +245,22 @@ def _pieces(history_BH: Tensor) -> Iterator[tuple[slice, slice]]:
 
 class _Machine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: Tensor, dense: Tensor, width: int, fields: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, first: Tensor, dense: Tensor, width: int, fields: int) -> tuple[Tensor, Tensor]:
         from trawl.model.kernels.factors import machine as run
 
         out, totals = x.new_empty(len(x)), x.new_empty(len(x), width)
         run(_arrays(x, first, dense), fields, *_arrays(out, totals))
         ctx.save_for_backward(x, first, dense, totals)
         ctx.fields = fields
-        return out
+        return out, x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, rest: Tensor) -> tuple[Tensor | None, ...]:
         from trawl.model.kernels.factors import unmachine
 
         x, first, dense, totals = ctx.saved_tensors
         to_x, to_first, to_dense = torch.empty_like(x), torch.zeros_like(first), torch.empty_like(dense)
         found = _arrays(to_x, to_first, to_dense)
-        unmachine(_arrays(x, first, dense), ctx.fields, *_arrays(totals, gradient), found)
+        unmachine(_arrays(x, first, dense), ctx.fields, *_arrays(totals, gradient, rest), found)
         return to_x, to_first, to_dense, None, None

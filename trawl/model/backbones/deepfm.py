@@ -30,7 +30,7 @@ class DeepFm(Fielded):
             whole = self.whole(batch)
             dense = None if self.dense is None else self.dense(batch.extra)
             fields = self.fields - (dense is not None)
-            wide = fused.machine(whole, self.first.weight.squeeze(0), dense, self.user.width, fields)
+            wide, whole = fused.machine(whole, self.first.weight.squeeze(0), dense, self.user.width, fields)
             return self.head(whole).squeeze(-1) + wide  # type: ignore[no-any-return]
         parts = self.parts(batch)
         whole = torch.cat(parts, dim=1)

@@ -35,15 +35,16 @@ def machine(read: Read, fields: int, out: Array, totals: Array) -> None:
 
 
 @compiled
-def unmachine(read: Read, fields: int, totals: Array, gradient: Array, found: Read) -> None:
-    """found: the gradients of x, of w (zeros before) and of dense. That of a field in the pairs: the other fields."""
+def unmachine(read: Read, fields: int, totals: Array, gradient: Array, rest: Array, found: Read) -> None:
+    """found: the gradients of x, of w (zeros before) and of dense. That of a field in the pairs: the other fields.
+    rest (B, W): the gradient of x from elsewhere, which is added."""
     x, first, dense = read
     to_x, to_first, to_dense = found
     width, k = x.shape[1], totals.shape[1]
     for b in range(len(x)):
         row, total, to_row, own = x[b], totals[b], to_x[b], gradient[b]
         for d in range(width):
-            to_row[d] = own * first[d]
+            to_row[d] = rest[b, d] + own * first[d]
             to_first[d] += own * row[d]
         for f in range(fields):
             part, to_part = row[f * k : (f + 1) * k], to_row[f * k : (f + 1) * k]
