@@ -168,12 +168,14 @@ class _Pooled(torch.autograd.Function):
 
         items, target, _, _, weights, ratings = read
         ctx.save_for_backward(*read)
-        ctx.ends, sums = (before.shape[1], after.shape[1]), (1 + weights.shape[1]) * items.shape[1]
-        ctx.at = (before.shape[1], before.shape[1] + sums + (after.shape[1] if ratings_last else 0))
-        empty = [before.new_zeros(len(target), size) for size in (sums, ratings.shape[1])]
-        ctx.order = (0, 1, 3, 2) if ratings_last else (0, 1, 2, 3)
-        parts = (before, *empty, after)
-        out = torch.cat([parts[place] for place in ctx.order], dim=1)
+        at, last, rating = before.shape[1], after.shape[1], ratings.shape[1]
+        end = at + (1 + weights.shape[1]) * items.shape[1]  # of the sums
+        ctx.at = at, end + (last if ratings_last else 0)
+        rest = end + (0 if ratings_last else rating)
+        ctx.sides = slice(at), slice(rest, rest + last)
+        out = before.new_zeros(len(target), end + rating + last)
+        for columns, side in zip(ctx.sides, (before, after), strict=True):
+            out[:, columns] = side
         pool(_arrays(*read), out.numpy(), *ctx.at)
         return out
 
@@ -185,9 +187,7 @@ class _Pooled(torch.autograd.Function):
         read = ctx.saved_tensors
         to_items, to_weights, to_ratings = (torch.zeros_like(read[place]) for place in (0, 4, 5))
         unpool(_arrays(*read), *_arrays(gradient), *ctx.at, _arrays(to_items, to_weights, to_ratings))
-        before, after = ctx.ends
-        start = gradient.shape[1] - after - (to_ratings.shape[1] if ctx.order[-1] == 2 else 0)
-        sides = gradient[:, :before], gradient[:, start : start + after]
+        sides = (gradient[:, columns] for columns in ctx.sides)
         return None, *sides, to_items, None, None, None, to_weights, to_ratings
 
 
