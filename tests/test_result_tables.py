@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,3 +99,49 @@ def test_one_repetition_has_the_interval_of_its_users_and_no_star(tables: Module
     assert tables.cells("planted").endswith(
         "| given | 1 | 0.7110 | 0.6610 | 0.5000 | +0.0110 [+0.0051, +0.0169] | - | - |"
     )
+
+
+KNOWLEDGE = {"raw": 0.001, "extracted": 0.001, "given": 0.003, "shuffled": -0.001}
+ADAPTERS = {"linear": 0.0, "mlp": 0.002, "moe": 0.004, "raw": -0.002}
+LOSSES = {"plain": 0.0, "literal": 0.001, "cosine": 0.002}
+
+
+def crossed(folder: Path, without: tuple[str, int] = ("", 0)) -> None:
+    """Each choice adds what it is worth, a little more in later repetitions."""
+    rows = []
+    for repetition in range(3):
+        rows.append(row("none", repetition, 0.7))
+        for (text, a), (adapter, b), (loss, c) in product(KNOWLEDGE.items(), ADAPTERS.items(), LOSSES.items()):
+            arm = f"{text}+{adapter}+{loss}"
+            if (adapter, loss) not in {("raw", "literal"), ("raw", "cosine")} and (arm, repetition) != without:
+                rows.append(row(arm, repetition, 0.7 + (a + b + c) * (1 + repetition / 100)))
+    write(folder, rows)
+
+
+def test_what_a_choice_is_worth_is_averaged_over_the_rest(tables: ModuleType, tmp_path: Path) -> None:
+    crossed(tmp_path)
+    found = {text.split(" | ")[0][2:]: text for text in contrasts().contrasts("planted").splitlines()[2:]}
+    # each worth is 1.01 times the planted one on average, and as sure as its three values
+    assert "| 3 | +0.0040 [+0.0039, +0.0041] * |" in found["given over shuffled texts"]
+    assert "| 3 | +0.0000 [+0.0000, +0.0000] |" in found["extracted over raw texts"]
+    assert "| 3 | +0.0020 [+0.0020, +0.0021] * |" in found["mixture of experts over mlp"]
+    assert "| 3 | +0.0020 [+0.0020, +0.0021] * |" in found["linear adapter over raw vectors, no loss"]
+    assert "| 3 | +0.0020 [+0.0020, +0.0021] * |" in found["contrastive loss, cosine, on shuffled texts"]
+    # given .003 + the mean of adapters .002 and of losses .001
+    assert "| 3 | +0.0061 [+0.0059, +0.0062] * |" in found["given texts over no knowledge"]
+
+
+def test_a_repetition_without_one_of_the_arms_is_left_out(tables: ModuleType, tmp_path: Path) -> None:
+    crossed(tmp_path, without=("given+mlp+plain", 2))
+    text = contrasts().contrasts("planted")
+    assert "| given over shuffled texts | 2 |" in text
+    assert "| raw over shuffled texts | 3 |" in text
+
+
+def test_an_experiment_without_a_repetition_has_dashes(tables: ModuleType, tmp_path: Path) -> None:
+    world(tmp_path)
+    assert "| given over raw texts | 0 | - | - |" in contrasts().contrasts("planted")
+
+
+def contrasts() -> ModuleType:
+    return importlib.import_module("contrasts")

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import contrasts
 import tables
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,12 @@ def figures() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"cells": tables.cells, "cross": tables.cross, "slices": tables.slices}
+TABLES = {
+    "cells": tables.cells,
+    "cross": tables.cross,
+    "contrasts": contrasts.contrasts,
+    "slices": tables.slices,
+}
 
 
 def render(text: str) -> str:
