@@ -131,8 +131,8 @@ def cross(name: str) -> str:
     lines = [header(["knowledge, adapter", "n", *(f"d{m}, {loss}" for m in ("AUC", "gAUC") for loss in LOSSES)])]
     for left in dict.fromkeys(arm.rpartition("+")[0] for _, arm in arms):
         shown = [show(gaps.get((f"{left}+{loss}", m)), bound) for m in ("auc", "gauc") for loss in LOSSES]
-        n = max(len(found.of(b, arm)) for b, arm in arms if arm.rpartition("+")[0] == left)
-        lines.append(line([left.replace("+", ", "), str(n), *shown]))
+        n = {len(found.of(b, arm)) for b, arm in arms if arm.rpartition("+")[0] == left}
+        lines.append(line([left.replace("+", ", "), "-".join(str(k) for k in sorted({min(n), max(n)})), *shown]))
     return "\n".join(lines)
 
 
