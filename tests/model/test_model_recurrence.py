@@ -103,6 +103,19 @@ def test_compiled_passes_are_the_plain_ones(active: list[int], units: int, monke
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_of_what_lies_by_columns_are_not_lost() -> None:
+    w = World([2, 4, 4], 5, 3)
+    found = []
+    for turned in (False, True):
+        given = [v.detach().float() for v in (*w.extracting(), *w.evolving())]
+        given = [(v.t().contiguous().t() if turned and v.dim() == 2 else v).requires_grad_() for v in given]
+        states, scores = extract(*given[:4], w.history)
+        (states.square().sum() + scores.sin().sum() + evolve(*given[4:], w.active).square().sum()).backward()
+        found.append([v.grad for v in given])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_large_numbers_saturate_the_compiled_gates() -> None:
     table = torch.tensor([[-200.0, 0, 200], [200.0, 0, 200], [200.0, 0, -200]])
     history = History(torch.tensor([[0, 1, 2]]), torch.zeros(1, 3, dtype=torch.int64), [3])

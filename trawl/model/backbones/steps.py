@@ -75,9 +75,9 @@ class Step:
         # Gradients of candidate, update and reset in x, and of the candidate's U h: the first three quarters are the
         # gradient of x, the last three that of U h, and either enters a product as it stands.
         self.room = self.weight.new_empty(self.most, 4 * self.units)
-        self.gradient, self.to_second = torch.zeros_like(self.weight), torch.zeros_like(self.read.second)
+        self.gradient, self.to_second = _zeros(self.weight), _zeros(self.read.second)
         given = self.gate, self.read.first, self.read.query
-        self.to_gate, self.to_first, self.to_query = (None if v is None else torch.zeros_like(v) for v in given)
+        self.to_gate, self.to_first, self.to_query = (None if v is None else _zeros(v) for v in given)
 
     def forth(self, t: int, part: slice, past: int) -> None:
         """A step of the rows; the first `past` of them have a state already."""
@@ -187,6 +187,11 @@ _NO_IDS = torch.empty(0, 0, dtype=torch.int64)
 def _array(tensor: Tensor | None, like: Tensor) -> Any:
     """As NumPy sees it; of nothing, an array of no length with two dimensions."""
     return (like.new_empty(0, 0) if tensor is None else tensor.detach().contiguous()).numpy()
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """In rows, however the other lies in memory: the compiled pass writes into this very tensor."""
+    return torch.zeros_like(like, memory_format=torch.contiguous_format)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
