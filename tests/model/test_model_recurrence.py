@@ -116,6 +116,17 @@ def test_gradients_of_what_lies_by_columns_are_not_lost() -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wrong", [-1, 5])
+@pytest.mark.parametrize("part", ["places", "levels"])
+def test_what_a_table_does_not_have_is_an_error(part: str, wrong: int, dtype: torch.dtype) -> None:
+    w = World([4, 4], 3, 1)
+    given = [v.detach().to(dtype) for v in w.extracting()]
+    getattr(w.history, part)[1, 2] = wrong
+    with pytest.raises((IndexError, RuntimeError)):
+        extract(*given, w.history)
+
+
 def test_large_numbers_saturate_the_compiled_gates() -> None:
     table = torch.tensor([[-200.0, 0, 200], [200.0, 0, 200], [200.0, 0, -200]])
     history = History(torch.tensor([[0, 1, 2]]), torch.zeros(1, 3, dtype=torch.int64), [3])

@@ -53,6 +53,10 @@ def forth(t: int, begin: int, kept: Arrays, product: Array, read: Pair, ids: Pai
         at = begin + b
         given, old, new = product[b], states[t, at], states[t + 1, at]
         out, inner = made[t, at], products[t, at]
+        if len(places) and (places[t, at] < 0 or places[t, at] >= len(first)):
+            raise IndexError("an item of a history that its table does not have")
+        if len(levels) and (levels[t, at] < 0 or levels[t, at] >= len(second)):
+            raise IndexError("a rating of a history that its table does not have")
         x = first[places[t, at]] if len(places) else out
         more = second[levels[t, at]] if len(levels) else second[0]
         for j in range(2 * units):
