@@ -84,7 +84,7 @@ def differences(store: Store, cell: Cell, reference: Cell, resamples: int) -> di
             draws = both[0].draws[:, column] - both[1].draws[:, column]
             mean = both[0].point[metric] - both[1].point[metric]
             if math.isfinite(mean):
-                found[metric] = [round(mean, 6), round(float(draws.std(ddof=1)), 6)]
+                found[metric] = [mean, float(draws.std(ddof=1))]
         out[name] = found
     return out
 
@@ -97,6 +97,15 @@ def written_out(cfg: Config, settings: list[str]) -> Config:
     tree = cfg.model_dump(mode="json")
     tree["experiment"] |= {"arms": known, "cross": {}}
     return Config.build(tree, *(f"experiment.arms.{setting}" for setting in settings))
+
+
+def brief(value: Any) -> Any:
+    """With six digits after the point, of which no table shows more than four: a fifth of the file is saved."""
+    if isinstance(value, dict):
+        return {key: brief(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [brief(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def listen() -> experiment.Listener:
@@ -126,7 +135,7 @@ def run_part(cfg: Config, store: Store, make: Executor, names: list[str], repeti
                 "commit": commit(),
                 "day": datetime.now(UTC).strftime("%Y-%m-%d"),
             }
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(brief(row)) + "\n")
 
 
 def main() -> int:
