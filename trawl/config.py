@@ -34,7 +34,7 @@ from trawl.sections_training import Training
 class Config(Section):
     """A whole recipe."""
 
-    name: str = "run"
+    name: str = "run"  # begins the names of its runs
     data: Data = Data()
     linking: Linking = Linking()
     facts: Facts = Facts()

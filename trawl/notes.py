@@ -1,11 +1,11 @@
-"""What each key of a recipe means: the comment that stands beside its field in the code, and the values it may have."""
+"""What each key of a recipe means: the comments above and beside its field in the code, and the values it may have."""
 
 import inspect
 import io
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -26,19 +26,30 @@ def described(section: type[BaseModel], prefix: str = "") -> Iterator[Note]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from described(kind, f"{prefix}{name}.")
         else:
-            choices = "one of " + ", ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+            among = "of " if get_origin(kind) is tuple else "one of "
+            choices = among + ", ".join(named) if (named := list(_choices(kind))) else ""
             yield Note(prefix + name, "; ".join(part for part in (comments.get(name, ""), choices) if part))
 
 
+def _choices(kind: Any) -> Iterator[str]:
+    """The words that a type names, also those within a list of them or beside another type."""
+    if get_origin(kind) is Literal:
+        yield from map(str, get_args(kind))
+    else:
+        for part in get_args(kind):
+            yield from _choices(part)
+
+
 def _comments(section: type[BaseModel]) -> dict[str, str]:
-    """The comment at the end of each field's line."""
-    out: dict[str, str] = {}
-    first: tokenize.TokenInfo | None = None  # of the line
+    """The comments on the lines above each field, and at the end of its own."""
+    out: dict[str, list[str]] = {}
+    above: list[str] = []
+    first: str | None = None  # name of the line
     for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(section)).readline):
-        if token.type == tokenize.COMMENT and first is not None and first.string in section.model_fields:
-            out[first.string] = token.string.lstrip("# ")
-        if token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+        if token.type == tokenize.COMMENT:
+            (above if first is None else out.setdefault(first, [])).append(token.string.lstrip("# "))
+        elif token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
             first = None
         elif first is None and token.type == tokenize.NAME:
-            first = token
-    return out
+            first, above, out[token.string] = token.string, [], above
+    return {name: " ".join(parts).rstrip(".") for name, parts in out.items()}

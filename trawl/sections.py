@@ -24,15 +24,15 @@ class Section(BaseModel):
 class Synthetic(Section):
     """Size and character of the embedded world (data/synthetic)."""
 
-    users: Annotated[int, Field(ge=10)] = 1200
-    items: Annotated[int, Field(ge=10)] = 600
-    events_per_user: Annotated[int, Field(ge=4)] = 70
+    users: Annotated[int, Field(ge=10)] = 1200  # of the made-up world
+    items: Annotated[int, Field(ge=10)] = 600  # with a title and perhaps a page
+    events_per_user: Annotated[int, Field(ge=4)] = 70  # on average
     distractors: Annotated[int, Field(ge=0)] = 600  # entities of the knowledge base that no item means
     unlinked: Share = 0.04  # items whose page is not in the knowledge base
     empty_pages: Share = 0.05  # pages without text
     noise: Annotated[float, Field(ge=0)] = 2.0  # irrelevant sentences per relevant one
     misspelt: Share = 0.05  # item titles one or two letters away from their page's
-    seed: Seed = 0
+    seed: Seed = 0  # of the made-up world
 
 
 class Data(Section):
@@ -45,7 +45,7 @@ class Data(Section):
     partitions: Annotated[int, Field(ge=1, le=4096)] = 4  # parts of every table; the numbering of ids depends on it
     like_above: float = 3.0  # label = rating > like_above
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # users: train, valid, test
-    split_seed: Seed = 0
+    split_seed: Seed = 0  # of the draw of users into parts, and of cold items
     cutoff_max: Annotated[int, Field(ge=0)] = 30  # cut-off = first min((n + 1) // 2, cutoff_max) positions
     cold_items: Share = 0.0  # share of the items that lose every training interaction
     synthetic: Synthetic = Synthetic()
@@ -65,7 +65,7 @@ class Linking(Section):
     entities: str = ""  # Parquet file or folder: entity_id, label, year, text; empty: the synthetic world's own
     truth: str = ""  # TSV or Parquet: item_id, accepted entity ids joined by |; only for the report
     threshold: Share = 0.95  # smallest edit similarity that links when the year agrees
-    year_tolerance: Annotated[int, Field(ge=0)] = 1
+    year_tolerance: Annotated[int, Field(ge=0)] = 1  # years that title and entity may differ by
     candidates: Annotated[int, Field(ge=1)] = 50  # per title, before the year is looked at
     decode_labels: bool = False  # read %27 in labels as '; off: such pages are mostly second copies of a page
 
@@ -75,12 +75,12 @@ class Extraction(Section):
 
     source: Source = "extracted"
     shuffle_of: Literal["raw", "extracted", "given"] = "extracted"  # what `shuffled` permutes among entities
-    shuffle_seed: Seed = 0
+    shuffle_seed: Seed = 0  # of the permutation
     given: str = ""  # Parquet: item_id, text
     family: Literal["trawl", "kellmrec", "kar"] = "trawl"  # whose prompts: see extraction/families.py
     history: Literal["ratings", "liked"] = "ratings"  # kellmrec, kar: what a user's history says of each item
     domain: str = "movies"  # the key factors: a shipped list, or the path or URI of a .toml file of your own
-    # or an engine of your own as "package.module:Class", which has to be on the workers' path
+    # an engine of your own as "package.module:Class", which has to be on the workers' path, or
     engine: Literal["extractive", "vllm", "http"] | Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = (
         "extractive"
     )
@@ -95,15 +95,17 @@ class Extraction(Section):
     output: Literal["lines", "json"] = "lines"  # vllm: json holds the answer to a schema with a key per factor
     engine_arguments: dict[str, Any] = {}  # vllm: any of its engine arguments that trawl does not set itself
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
-    max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
-    max_answer_tokens: Annotated[int, Field(ge=8)] = 256
+    max_prompt_tokens: Annotated[int, Field(ge=64)] = (
+        4096  # with the room for the answer; texts beyond are treated as over_budget says
+    )
+    max_answer_tokens: Annotated[int, Field(ge=8)] = 256  # where the engine stops: `truncated`
     # Texts that are more than a prompt has room for: cut the middle of the longest, or keep each section's beginning,
     # or extract from chunks and merge the answers, or do not ask.
     over_budget: Literal["middle", "sections", "chunks", "skip"] = "middle"
     max_chunks: Annotated[int, Field(ge=2, le=999)] = 32  # chunks: of one item or user; what is behind them is left out
     grounding: bool = True  # compare names, numbers and titles of each answer with what its prompt showed
     grounding_threshold: Share = 0.0  # answers of which a smaller share was found become `ungrounded`; 0: none do
-    failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")
+    failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")  # statuses that count as failures
     failure_limit: Share = 0.05  # above this share nothing is published
 
     @model_validator(mode="after")
@@ -131,7 +133,7 @@ class Again(Section):
     """Answers of these statuses count only when they were made in this generation or later."""
 
     generation: Annotated[int, Field(ge=0)] = 0  # seconds since 1970; 0: whatever was answered counts
-    statuses: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()  # that are asked again
 
 
 class Retry(Section):
@@ -169,7 +171,7 @@ class Experiment(Section):
     # name -> overrides; `needs = "a.b"` leaves the arm out where that key is empty
     arms: dict[str, dict[str, Any]] = {}
     cross: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> level -> overrides: an arm for each product of levels
-    repetitions: Annotated[int, Field(ge=1)] = 1
+    repetitions: Annotated[int, Field(ge=1)] = 1  # of all arms, each with its own split and initialisation
     reference: str = ""  # the arm that differences are taken against; empty: the first
     bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the test users for the intervals
 
@@ -238,7 +240,7 @@ class Resources(Section):
     # all workers of a node; auto: when it does not fit half of the smallest node's object store
     swing_shuffle: Literal["auto", "never", "always"] = "auto"
     swing_block_mib: Annotated[int, Field(ge=1)] = 512  # then: memory of what a task has fetched at a time
-    training_workers: Annotated[int, Field(ge=1)] = 1
+    training_workers: Annotated[int, Field(ge=1)] = 1  # of each training, with launcher = ray_train
     training_gpus: Annotated[int, Field(ge=0, le=1)] = 0  # of each training worker; 0: on CPU
     # samples and log of a training: in memory, or streamed from the node's disk in the same order; auto: by their size
     training_data: Literal["auto", "memory", "stream"] = "auto"

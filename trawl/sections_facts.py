@@ -15,5 +15,5 @@ class Facts(Section):
     of: Literal["item", "entity"] = "entity"  # whom the table is about: items, or entities that items are linked to
     relations: tuple[str, ...] = ()  # facts of these relations alone, as ["genres"]; empty: of all
     # Of the vectors: every fact is a direction drawn from its hash, and every relation of an item weighs the same.
-    dimension: Annotated[int, Field(ge=8, le=8192)] = 256
-    seed: Seed = 0
+    dimension: Annotated[int, Field(ge=8, le=8192)] = 256  # of the hashed vectors of facts
+    seed: Seed = 0  # of the hashing

@@ -19,8 +19,8 @@ class Model(Section):
 
     backbone: str = "din"  # one of BACKBONES, or a torch module of your own as "package.module:Class"
     backbone_arguments: dict[str, Any] = Field(default_factory=dict)  # for your own backbone alone
-    embedding: Annotated[int, Field(ge=1)] = 32
-    hidden: tuple[Width, ...] = (200, 80)
+    embedding: Annotated[int, Field(ge=1)] = 32  # width of each field's embedding
+    hidden: tuple[Width, ...] = (200, 80)  # layers of the DNN
     attention: Annotated[tuple[Width, ...], Field(min_length=1)] = (32,)  # hidden layers of DIN's attention unit
     recurrent: Annotated[int, Field(ge=1)] = 64  # DIEN: units of both GRUs
     dien_auxiliary: Annotated[float, Field(ge=0)] = 0.0  # weight of DIEN's auxiliary loss; its paper has 1
@@ -34,12 +34,12 @@ class Model(Section):
     attention_layers: Annotated[int, Field(ge=1)] = 3  # AutoInt
     heads: Annotated[int, Field(ge=1)] = 2  # AutoInt
     head_width: Annotated[int, Field(ge=1)] = 32  # AutoInt
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the DNN
     history: Annotated[int, Field(ge=1)] = 10  # most recent positions before the sample
     # ids: nothing that a user's ratings say, whatever the two keys below: no stars in the history, no rate of liking,
     # similarities to all items seen instead of the liked and the disliked ones. Fields of users and items stay.
     features: Literal["full", "ids"] = "full"
-    history_ratings: bool = True
+    history_ratings: bool = True  # the history says how each item was rated
     rate_feature: bool = True  # the user's share of liked items before the cut-off, in 13 bins
     numeric_fields: tuple[str, ...] = ()  # fields of users or items that are numbers, as ["year"]
     numeric_bins: Annotated[int, Field(ge=2)] = 16  # buckets of each, at quantiles of training's values
@@ -58,7 +58,7 @@ class Model(Section):
     knowledge_dim: Annotated[int, Field(ge=0)] = 0  # PCA size of the vectors that adapters read (R: 64); 0: as encoded
     init: Literal["random", "llm"] = "random"  # llm: item id embeddings start from their texts' vectors (LLM2DIN)
     adapter: Literal["raw", "linear", "mlp", "moe", "hybrid"] = "moe"
-    adapter_dim: Annotated[int, Field(ge=1)] = 32
+    adapter_dim: Annotated[int, Field(ge=1)] = 32  # width of the adapted vector
     experts: Annotated[int, Field(ge=1)] = 4  # moe
     shared_experts: Annotated[int, Field(ge=1)] = 2  # hybrid: of both sides; R has 2 to 5
     dedicated_experts: Annotated[int, Field(ge=1)] = 2  # hybrid: of each side; R has 2 to 6

@@ -26,12 +26,12 @@ class Plan(Section):
     parameters: NotNegative = 0.0  # billions that a token passes through; 0: counted in the model's files
     price_gpu_hour: NotNegative = 0.0  # in any currency; 0: no costs are given
     price_million_in: NotNegative = 0.0  # of tokens read, where an endpoint is paid by them
-    price_million_out: NotNegative = 0.0
+    price_million_out: NotNegative = 0.0  # of tokens written
     start_seconds: NotNegative = 120.0  # until an engine answers, where it is not measured
     probe_prompts: Annotated[int, Field(ge=8)] = 512  # of each side that --probe asks, vllm at most 8 engine_rows
-    sample_users: Annotated[int, Field(ge=20)] = 2000
-    sample_items: Annotated[int, Field(ge=20)] = 2000
+    sample_users: Annotated[int, Field(ge=20)] = 2000  # whose prompts are made to count tokens
+    sample_items: Annotated[int, Field(ge=20)] = 2000  # the same of items
     users_per_day: Share = 0.05  # of all users: those whose prompt a day makes new
-    items_per_day: Share = 0.01
+    items_per_day: Share = 0.01  # the same of items
     encoder_texts_second: NotNegative = 0.0  # of one encoding actor; 0: as measured by --probe or by the store's runs
     training_samples_second: Positive = 33_000.0  # of one worker; tests/bench/training.py: DIN, T's injection, one core

@@ -21,9 +21,9 @@ class Swing(Section):
 
     normalize: Literal["none", "cosine", "degree"] = "cosine"
     interactions: Literal["liked", "all"] = "liked"
-    alpha: Annotated[float, Field(ge=0)] = 1.0
+    alpha: Annotated[float, Field(ge=0)] = 1.0  # smooths the overlap of two users or items in the denominator
     diagonal: bool = True  # T eq. 1 as printed includes i = j
-    top_k: Annotated[int, Field(ge=1)] = 10
+    top_k: Annotated[int, Field(ge=1)] = 10  # partners kept of each anchor
     node_weight: Literal["none", "sqrt", "power"] = "none"  # of a feature with n anchors: 1, n^-1/2, (a + n)^-b
     node_a: Annotated[float, Field(ge=0)] = 15.0  # power
     node_b: float = 0.3  # power
