@@ -95,9 +95,8 @@ class Extraction(Section):
     output: Literal["lines", "json"] = "lines"  # vllm: json holds the answer to a schema with a key per factor
     engine_arguments: dict[str, Any] = {}  # vllm: any of its engine arguments that trawl does not set itself
     user_items: Annotated[int, Field(ge=1)] = 15  # k: the most recent items before the cut-off
-    max_prompt_tokens: Annotated[int, Field(ge=64)] = (
-        4096  # with the room for the answer; texts beyond are treated as over_budget says
-    )
+    # with room for the answer; texts beyond it are treated as over_budget says
+    max_prompt_tokens: Annotated[int, Field(ge=64)] = 4096
     max_answer_tokens: Annotated[int, Field(ge=8)] = 256  # where the engine stops: `truncated`
     # Texts that are more than a prompt has room for: cut the middle of the longest, or keep each section's beginning,
     # or extract from chunks and merge the answers, or do not ask.
