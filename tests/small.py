@@ -14,6 +14,9 @@ from trawl.inputs import Inputs
 from trawl.stage import Outcome
 from trawl.store import Store
 
+# TRAWL's injection of users and items, with nothing else that reads their vectors.
+REPLACE = ("model.injection=replace", "model.side=both", "model.similarity=false")
+
 SETTINGS = (
     "name=small",
     "data.synthetic.users=60",
@@ -33,6 +36,7 @@ SETTINGS = (
     "model.adapter_dim=4",
     "model.experts=2",
     "model.expert_hidden=4",
+    *REPLACE,
     "model.similarity=true",
     "model.similarity_dim=4",
     "training.epochs=1",

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError, model_validator
 
 from trawl.errors import ConfigError
+from trawl.rules import faults
 from trawl.sections import (
     Data,
     Encoding,
@@ -54,38 +55,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        contrastive = self.training.w_user > 0 or self.training.w_item > 0
-        texts, kg = ("text" in self.model.knowledge and self.extraction.source != "none"), "kg" in self.model.knowledge
-        if self.model.knowledge == ("kg",) and self.model.side == "user" and self.model.injection != "none":
-            raise ValueError("model.knowledge = kg is of items alone; set model.side to item or both, or name text too")
-        if self.model.adapter == "hybrid" and (texts or kg):
-            both = self.model.side == "both" and self.model.injection != "none"
-            if not (both and texts):
-                raise ValueError(
-                    "model.adapter = hybrid shares experts between users and items, so both need texts: set model.side "
-                    "to both, model.injection to other than none and name text in model.knowledge, or take adapter moe"
-                )
-        if self.model.adapter == "raw" and contrastive and (texts or kg):
-            raise ValueError("model.adapter = raw has no parameters that a contrastive loss could train; set w_* to 0")
-        near = self.model.similarity and "kg" in self.model.similarity_of
-        if (kg or near) and not (self.facts.fields or self.facts.table):
-            raise ValueError("facts.fields = false leaves no facts for kg; set it to true or name a facts.table")
-        if self.resources.launcher == "task" and self.resources.training_workers > 1:
-            raise ValueError(
-                "resources.launcher = task trains on one worker; set it to ray_train for training_workers > 1"
-            )
-        base = self.extraction.shuffle_of if self.extraction.source == "shuffled" else self.extraction.source
-        if base == "given" and not self.extraction.given:
-            raise ValueError("extraction.given is needed: a Parquet file with the columns item_id, text")
-        if self.extraction.engine == "vllm" and base != "none" and self.resources.executor == "inline":
-            raise ValueError("extraction.engine = vllm runs on Ray only; set resources.executor to ray")
-        if self.extraction.engine != "vllm" and base == "extracted" and self.extraction.output != "lines":
-            raise ValueError("extraction.output = json needs extraction.engine = vllm, which holds answers to a schema")
-        if self.extraction.engine == "http" and base != "none":
-            if not self.http.base_url:
-                raise ValueError("http.base_url is needed: the endpoint that extraction.engine = http asks")
-            if not self.extraction.model:
-                raise ValueError("extraction.model is needed: the model's name at http.base_url")
+        for fault in faults(self):
+            raise ValueError(fault)
         return self
 
     def get(self, key: str) -> Any:

@@ -107,9 +107,14 @@ class Extraction(Section):
     failures: tuple[str, ...] = ("failed", "too_long", "refused", "repetitive")  # statuses that count as failures
     failure_limit: Share = 0.05  # above this share nothing is published
 
+    @property
+    def base(self) -> str:
+        """The knowledge source, of shuffled texts the one that was shuffled."""
+        return self.shuffle_of if self.source == "shuffled" else self.source
+
     @model_validator(mode="after")
     def _answerable(self) -> Self:
-        if self.family == "kar" and "given" in (self.source, self.shuffle_of if self.source == "shuffled" else ""):
+        if self.family == "kar" and self.base == "given":
             raise ValueError("extraction.family = kar reads no text from outside: set extraction.source to extracted")
         return self
 

@@ -15,7 +15,11 @@ SimilaritySource = Literal["text", "kg", "genre", "cf"]
 
 
 class Model(Section):
-    """Backbone, features, adapter, injection."""
+    """Backbone, features, adapter, injection.
+
+    The defaults are what was best on MovieLens-1M (docs/movielens.md), with `adapted_similarity` and `training.w_item =
+    0.004` as the step beyond; the papers' own values are recipes (`paper`, `kellmrec`, `kar`).
+    """
 
     backbone: str = "din"  # one of BACKBONES, or a torch module of your own as "package.module:Class"
     backbone_arguments: dict[str, Any] = Field(default_factory=dict)  # for your own backbone alone
@@ -49,9 +53,9 @@ class Model(Section):
     value_users: Annotated[int, Field(ge=1)] = 20  # users that share a profile value; rarer ones act as user ids
     # T (replace): [id ; adapted] replaces the id embedding; add: id + projected adapted vector; K (concat): beside the
     # dense features that go into the DNN; R (fields): two feature fields more
-    injection: Literal["none", "replace", "add", "concat", "fields"] = "replace"
+    injection: Literal["none", "replace", "add", "concat", "fields"] = "add"
     history_knowledge: bool = True  # replace, add: knowledge of the items of the history too; off: the target's alone
-    side: Literal["item", "user", "both"] = "both"
+    side: Literal["item", "user", "both"] = "item"  # user: vectors of users act as user ids where users are split
     # What the adapters read: text = vectors of the texts of extraction.source; kg = vectors of the items' facts
     knowledge: Annotated[tuple[KnowledgeSource, ...], Field(min_length=1)] = ("text",)
     combine: Literal["concat", "gate"] = "concat"  # of the sources of an item, each with an adapter of its own
@@ -64,7 +68,7 @@ class Model(Section):
     dedicated_experts: Annotated[int, Field(ge=1)] = 2  # hybrid: of each side; R has 2 to 6
     expert_hidden: Annotated[int, Field(ge=1)] = 64  # moe, hybrid, mlp; R: 128, with adapter_dim = 32
     expert_last: Literal["linear", "relu"] = "linear"  # moe, hybrid: relu as in KAR's code, where cosines are >= 0
-    similarity: bool = False  # parameter-free similarity features of frozen item vectors
+    similarity: bool = True  # parameter-free similarity features of frozen item vectors
     # Vectors of the items' texts, of their facts, of their genres (a 1 for each), or of an SVD of the training users'
     # likes. DIN's attention reads the similarities of the first to the history.
     similarity_of: Annotated[tuple[SimilaritySource, ...], Field(min_length=1)] = ("text",)

@@ -17,7 +17,7 @@ class Training(Section):
     adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # factor on lr for the adapter's parameters
     warmup: Share = 0.1  # share of the steps
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
-    w_user: Annotated[float, Field(ge=0)] = 0.0  # weight of the contrastive loss on users (w1)
+    w_user: Annotated[float, Field(ge=0)] = 0.0  # weight of the contrastive loss on users with an adapter (w1)
     w_item: Annotated[float, Field(ge=0)] = 0.0  # the same on items (w2)
     temperature: Annotated[float, Field(gt=0)] = 0.15  # of the contrastive loss
     reduction: Literal["mean", "sum"] = "mean"

@@ -13,6 +13,7 @@ from torch.nn import functional
 from trawl.config import Config
 from trawl.model.backbones import BACKBONES
 from trawl.model.backbones.base import Encoded, Scores, Shape
+from trawl.model.bundle import config_of
 from trawl.model.keys import keys
 from trawl.sections_model import BACKBONES as NAMES
 
@@ -270,3 +271,13 @@ def test_keys_of_one_backbone_change_no_other_model() -> None:
     assert "model.hidden" not in every["fignn"]
     low = keys(Config().override("model.backbone=dcnv2", "model.cross_rank=4"))
     assert set(low) - every["dcnv2"] == {"model.cross_experts"}
+
+
+@pytest.mark.parametrize("setting", ["model.similarity=false", "model.init=llm", "model.adapted_similarity=true"])
+def test_a_card_says_what_is_switched_off_whatever_the_defaults_are(setting: str) -> None:
+    cfg = Config().override(setting)
+    card = {"config": {key: cfg.get(key) for key in keys(cfg)}, "texts": True}
+    read = config_of(card, "here")
+    assert [read.get(f"model.{key}") for key in ("similarity", "adapted_similarity", "init", "injection", "side")] == [
+        cfg.get(f"model.{key}") for key in ("similarity", "adapted_similarity", "init", "injection", "side")
+    ]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import REPLACE
 from three_rows import batch
 from torch import Tensor
 from torch.nn import functional
@@ -41,7 +42,7 @@ CELLS += [(injection, "hybrid", name) for injection in INJECTIONS for name in BA
 
 def settings(*more: str) -> Config:
     small = ("model.embedding=4", "model.hidden=[6]", "model.attention=[5]", "model.history=3", "model.adapter_dim=3")
-    return Config().override("extraction.source=raw", "model.expert_hidden=4", *small, *more)
+    return Config().override("extraction.source=raw", "model.expert_hidden=4", *REPLACE, *small, *more)
 
 
 def world(cfg: Config, seed: int = 0) -> World:
@@ -279,7 +280,7 @@ def test_what_does_not_fit_is_one_line() -> None:
     ("given", "says"),
     [
         (("model.adapter=hybrid", "model.side=item"), "hybrid shares experts between users and items"),
-        (("model.adapter=hybrid", "model.injection=none"), "set model.side to both"),
+        (("model.adapter=hybrid", "model.injection=none", "model.adapted_similarity=true"), "set model.side to both"),
         (("model.adapter=hybrid", "model.knowledge=['kg']"), "name text in model.knowledge"),
         (("model.knowledge=['kg']", "model.side=user"), "kg is of items alone"),
         (("model.knowledge=['kg','kg']",), "name each source once"),
@@ -289,6 +290,16 @@ def test_what_does_not_fit_is_one_line() -> None:
             ("model.knowledge=['kg']", "extraction.source=none", "model.adapter=raw", "training.w_item=1"),
             "adapter = raw",
         ),
+        ((TWO, "model.side=user"), "kg is of items alone"),
+        (("training.w_item=1", "training.positives=11"), "training.positives = 11 is above swing.top_k = 10"),
+        (
+            (TWO, "facts.relations=['genres','director']", "model.ignored_fields=['genres']"),
+            "facts.relations names 'genres', which model.ignored_fields keeps",
+        ),
+        (
+            ("model.features=ids", "extraction.source=extracted", "extraction.family=kar"),
+            "extraction.family = kar writes them into the users' prompts",
+        ),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(given: tuple[str, ...], says: str) -> None:
@@ -296,6 +307,19 @@ def test_combinations_that_mean_nothing_are_refused(given: tuple[str, ...], says
         settings(*given)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("model.adapter=hybrid", "model.injection=none", "model.similarity=true"),
+        ("training.positives=11",),
+        (TWO, "model.side=user", "model.injection=none"),
+        ("model.features=ids", "extraction.source=extracted", "extraction.family=kar", "model.side=item"),
+    ],
+)
+def test_what_nothing_reads_is_not_refused(given: tuple[str, ...]) -> None:
+    assert settings(*given).model
 
 
 NONE = ("extraction.source=none",)
@@ -340,3 +364,6 @@ def test_kg_alone_is_knowledge_without_texts() -> None:
     assert uses.named(cfg) == "kg"
     assert uses.named(settings(TWO)) == "raw+kg"
     assert uses.named(settings(*NONE)) == "none"
+    assert uses.named(settings("model.injection=none")) == "none", "nothing reads the texts"
+    assert uses.named(settings("model.injection=none", "model.similarity=true")) == "raw"
+    assert uses.named(settings("model.side=user")) == "raw"

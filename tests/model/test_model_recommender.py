@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small import REPLACE
 from three_rows import batch
 from torch.nn import functional
 
@@ -23,7 +24,7 @@ USERS, ITEMS, WIDTH = 7, 9, 5
 
 def settings(*more: str) -> Config:
     small = ("model.embedding=4", "model.hidden=[6]", "model.attention=[5]", "model.history=3", "model.adapter_dim=3")
-    return Config().override("extraction.source=raw", "model.expert_hidden=4", *small, *more)
+    return Config().override("extraction.source=raw", "model.expert_hidden=4", *REPLACE, *small, *more)
 
 
 def world() -> World:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from small import REPLACE
 from worlds import behaviour, publish, table
 
 from trawl.config import Config
@@ -81,6 +82,7 @@ def config(*settings: str) -> Config:
         "resources.executor=inline",
         "extraction.source=raw",
         "model.embedding=8",
+        *REPLACE,
         "model.hidden=[16]",
         "model.attention=[8]",
         "model.history=5",

@@ -8,7 +8,6 @@ from trawl.config import Config
 from trawl.doctor.files import asks
 from trawl.doctor.findings import FAIL, OK, SKIP, WARN, Finding, Patient
 from trawl.errors import TrawlError
-from trawl.extraction.rendering import base_source
 from trawl.extraction.trial import try_one
 from trawl.filesystems import place
 from trawl.sizes import Size, folder_of, size_of
@@ -77,7 +76,7 @@ def needs(cfg: Config, nodes: Sequence[dict[str, float]]) -> list[Need]:
     """What the stages of a recipe ask for."""
     of, out = cfg.resources, [Need("light stages", "resources.actors", 1, 1)]
     out.append(Need("actors", "resources.actors", of.actors, 1, memory=_WORKER, all_at_once=False, beside=1))
-    source = base_source(cfg)
+    source = cfg.extraction.base
     if cfg.extraction.engine == "vllm" and asks(cfg):
         out.append(_engines(cfg, bool(_sum(nodes, "GPU"))))
     if source != "none":

@@ -13,7 +13,6 @@ from trawl.encoding.encoders import load_encoder
 from trawl.errors import TrawlError
 from trawl.extraction.engines import Settings, make_engine
 from trawl.extraction.key_factors import load_factors
-from trawl.extraction.rendering import base_source
 from trawl.filesystems import place
 from trawl.raw import Remote, source
 from trawl.sizes import folder_of, size_of
@@ -78,7 +77,7 @@ def _writable(what: str, uri: str) -> Finding:
 
 def asks(cfg: Config) -> bool:
     """Whether an engine is asked: not where the texts themselves are the answers."""
-    return base_source(cfg) not in ("none", "raw")
+    return cfg.extraction.base not in ("none", "raw")
 
 
 def models(patient: Patient) -> Iterator[Finding]:
@@ -87,7 +86,7 @@ def models(patient: Patient) -> Iterator[Finding]:
     for cfg in patient.cfgs:
         if cfg.extraction.engine == "vllm" and asks(cfg):
             named.add(("extraction.model", cfg.extraction.model, cfg.extraction.revision))
-        if cfg.encoding.encoder == "transformer" and base_source(cfg) != "none":
+        if cfg.encoding.encoder == "transformer" and cfg.extraction.base != "none":
             named.add(("encoding.model", cfg.encoding.model, cfg.encoding.revision))
     for key, model, revision in sorted(named):
         yield _model(key, model, revision)
@@ -138,7 +137,7 @@ def encoder(patient: Patient) -> Iterator[Finding]:
     done: set[str] = set()
     for cfg in patient.cfgs:
         settings = cfg.encoding.model_dump_json()
-        if base_source(cfg) == "none" or settings in done:
+        if cfg.extraction.base == "none" or settings in done:
             continue
         done.add(settings)
         name = f"{cfg.encoding.encoder} {cfg.encoding.model}".strip()

@@ -85,14 +85,9 @@ FAMILIES = {
 }
 
 
-def base_source(cfg: Config) -> str:
-    """The knowledge source, of shuffled texts the one that was shuffled."""
-    return cfg.extraction.shuffle_of if cfg.extraction.source == "shuffled" else cfg.extraction.source
-
-
 def side_of(side: str, cfg: Config) -> Side:
     """The prompts of a side. Raw texts are the answers themselves: nobody is asked, so the family has no say."""
-    return FAMILIES["trawl" if base_source(cfg) == "raw" else cfg.extraction.family].side(side)
+    return FAMILIES["trawl" if cfg.extraction.base == "raw" else cfg.extraction.family].side(side)
 
 
 def reads(side: str, cfg: Config) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from trawl.extraction.answer_forms import in_form
 from trawl.extraction.cache import AnswerCache, asker
 from trawl.extraction.catalogue import People
 from trawl.extraction.engines import Engine, Request, Settings, make_engine
-from trawl.extraction.families import ITEM_ANSWERS, base_source
+from trawl.extraction.families import ITEM_ANSWERS
 from trawl.extraction.framing import Framer
 from trawl.extraction.key_factors import load_factors
 from trawl.extraction.plans import REDUCE, Planner, clipped_texts, noted
@@ -20,12 +20,12 @@ from trawl.extraction.prompts import Frame
 from trawl.extraction.reducing import reduce_frame
 from trawl.inputs import Inputs
 
-__all__ = ["Renderer", "base_source", "copies", "each_once", "failed_answers"]
+__all__ = ["Renderer", "copies", "each_once", "failed_answers"]
 
 
 def copies(side: str, cfg: Config) -> bool:
     """Whether the answers of this side are the texts themselves, so that nobody is asked."""
-    source = base_source(cfg)
+    source = cfg.extraction.base
     return source == "raw" or (source == "given" and side == "item")
 
 

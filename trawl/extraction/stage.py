@@ -21,7 +21,6 @@ from trawl.extraction.key_factors import domain_keys, domain_sources, load_facto
 from trawl.extraction.plans import Clip, Planner, budget_keys
 from trawl.extraction.prompts import Frame, prompt_digest
 from trawl.extraction.recent import last_before_cutoff
-from trawl.extraction.rendering import base_source
 from trawl.extraction.sources import given_texts, page_texts, text_rows
 from trawl.extraction.stage_answers import ITEM_ANSWERS, USER_ANSWERS
 from trawl.inputs import Inputs
@@ -168,11 +167,11 @@ def _prompts(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
 
 
 def _text_inputs(cfg: Config) -> tuple[str, ...]:
-    return ("items",) if base_source(cfg) == "given" else ("items", "knowledge")
+    return ("items",) if cfg.extraction.base == "given" else ("items", "knowledge")
 
 
 def _given(cfg: Config) -> dict[str, str]:
-    return {"given": cfg.extraction.given} if base_source(cfg) == "given" else {}
+    return {"given": cfg.extraction.given} if cfg.extraction.base == "given" else {}
 
 
 def _text_keys(cfg: Config) -> tuple[str, ...]:

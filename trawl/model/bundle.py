@@ -26,7 +26,7 @@ from trawl.config import Config
 from trawl.digests import digest_bytes, digest_json
 from trawl.errors import ArtifactError, ConfigError
 from trawl.model import uses
-from trawl.model.keys import keys
+from trawl.model.keys import OFF, keys
 from trawl.model.lexicon import Array, Knowledge, Lexicon
 from trawl.model.recommender import Recommender
 
@@ -165,7 +165,7 @@ def tensors_of(data: bytes, card: Mapping[str, Any], where: str) -> dict[str, Te
 def config_of(card: Mapping[str, Any], where: str) -> Config:
     """The recipe as far as the model depends on it. Raises ArtifactError for keys of another trawl."""
     try:
-        cfg = Config().override(*card["config"].items())
+        cfg = Config().override(*OFF.items(), *card["config"].items())
         return cfg.override(("extraction.source", "extracted" if card["texts"] else "none"))
     except ConfigError as error:
         raise ArtifactError(f"{where}/{CARD}: {error}; load it with the trawl that wrote it") from None

@@ -23,6 +23,8 @@ _OF_ADAPTER = {
     "hybrid": ("adapter_dim", "shared_experts", "dedicated_experts", "expert_hidden"),
 }
 _DEFAULTS = Config().model
+# What the absence of a key means to who reads a card, whatever the defaults of recipes are.
+OFF: dict[str, object] = {"model.similarity": False, "model.adapted_similarity": False, "model.init": "random"}
 _DEEP = ("hidden", "dropout")
 _OF_BACKBONE: dict[str, tuple[str, ...]] = {
     "din": (*_DEEP, "attention"),
