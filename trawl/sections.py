@@ -47,7 +47,7 @@ class Data(Section):
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # users: train, valid, test
     split_seed: Seed = 0  # of the draw of users into parts, and of cold items
     cutoff_max: Annotated[int, Field(ge=0)] = 30  # cut-off = first min((n + 1) // 2, cutoff_max) positions
-    cold_items: Share = 0.0  # share of the items that lose every training interaction
+    cold_items: Share = 0.0  # share of the items without a training interaction; prompts of users name them still
     synthetic: Synthetic = Synthetic()
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ class Swing(Section):
     node_b: float = 0.3  # power
     window_days: Annotated[int, Field(ge=0)] = 0  # days that count, up to the newest of the training users; 0: all
     half_life_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # an interaction of that age weighs half
-    inverted: bool = False  # K eq. 2 as printed, which ranks the least similar first: for study only
+    inverted: bool = False  # KELLMRec eqs. 1 and 2 as printed, which rank the least similar first: for study only
     users_per_item: Cap = "auto"  # of each item's users that user targets walk; auto, exact or a number
     items_per_user: Cap = "auto"  # of each user's items that item targets walk; auto, exact or a number
     target_features: Cap = "auto"  # of a target's own items or users that are walked; auto, exact or a number

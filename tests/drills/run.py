@@ -141,7 +141,7 @@ def page(found: Sequence[tuple[str, str]], outcomes: dict[str, Outcome], code: s
     head = [
         "# Drills",
         "",
-        "Slow or violent tests: kills, lost nodes, full disks, studies. Written by `make drills`; not by hand.",
+        "Slow or violent tests: kills, lost nodes, studies. Written by `make drills`; not by hand.",
         "",
         f"{passed} of {len(found)} passed with the code as it is. {machine()}.",
         "",
