@@ -42,6 +42,51 @@ def test_the_same_predictions_differ_by_nothing() -> None:
     assert (found["auc"].mean, found["auc"].low, found["auc"].high, found["auc"].p) == (0, 0, 0, 1.0)
 
 
+def made(point: float, draws: list[float]) -> statistics.Replicates:
+    """Of an arm with one value in all metrics."""
+    values = np.array(draws, dtype=np.float64)
+    return statistics.Replicates(dict.fromkeys(statistics.METRICS, point), np.stack([values] * 3, axis=1))
+
+
+NOTHING = made(0.0, [0.0, 0.0, 0.0])
+
+
+def test_p_is_the_normal_tail_beyond_the_standard_error() -> None:
+    """1.96 standard errors (1 here) from 0, on either side; the interval stays that of the percentiles."""
+    for sign in (1, -1):
+        found = difference(made(sign * 1.959964, [sign * 2.0, sign * 3.0, sign * 4.0]), NOTHING)["auc"]
+        assert found.p == pytest.approx(0.05, abs=1e-6)
+        assert sorted((abs(found.low), abs(found.high))) == pytest.approx([2.05, 3.95])
+
+
+def test_p_where_the_resamples_do_not_vary() -> None:
+    """As of a single user, or of a single resample; sums in another order are no difference."""
+    assert difference(made(1e-17, [0.0, 1e-17, 0.0]), NOTHING)["auc"].p == 1.0
+    assert np.isnan(difference(made(0.1, [0.1, 0.1, 0.1]), NOTHING)["auc"].p)
+    one = difference(made(0.1, [0.1]), made(0.0, [0.0]))["auc"]
+    assert (one.low, one.high, np.isnan(one.p)) == (0.1, 0.1, True)
+
+
+def test_resamples_that_define_no_metric_are_left_out() -> None:
+    nan = float("nan")
+    whole, holed = made(1.0, [0.0, 1.0, 2.0]), made(1.0, [nan, 0.0, 1.0, nan, 2.0])
+    assert difference(holed, made(0.0, [0.0] * 5))["auc"] == difference(whole, NOTHING)["auc"]
+    assert np.isnan(difference(made(nan, [0.0, 1.0, 2.0]), NOTHING)["auc"].p)
+    assert np.isnan(difference(made(1.0, [nan] * 3), NOTHING)["auc"].p)
+
+
+def test_a_huge_effect_is_found_among_many_rows() -> None:
+    rng = np.random.default_rng(0)
+    found = {"huge": difference(*[replicates([arm(0, signal)], 1000) for signal in (2.0, 0.5)])["auc"].p}
+    zero = made(0.0, [0.0] * 1000)
+    for number in range(199):
+        draws = rng.normal(rng.normal(), 1.0, 1000)
+        found[f"none-{number}"] = difference(made(float(draws.mean()), draws.tolist()), zero)["auc"].p
+    adjusted = holm(found)
+    assert adjusted.pop("huge") < 1e-6
+    assert min(adjusted.values()) > 0.05
+
+
 @pytest.mark.parametrize("most", [0, 4096], ids=["by-rows", "by-users"])
 @pytest.mark.parametrize("digits", [1, 9], ids=["ties", "no-ties"])
 def test_a_resample_is_the_metric_of_the_drawn_rows(most: int, digits: int, monkeypatch: pytest.MonkeyPatch) -> None:
