@@ -83,14 +83,10 @@ def standard(matrix: torch.Tensor, lexicon: Lexicon, name: uses.Matrix, dtype: t
 
 
 def frozen(
-    known: Mapping[uses.Matrix, Knowledge],
-    lexicon: Lexicon,
-    side: uses.Side,
-    dtype: torch.dtype,
-    names: Sequence[uses.Matrix] | None = None,
+    known: Mapping[uses.Matrix, Knowledge], lexicon: Lexicon, side: uses.Side, dtype: torch.dtype
 ) -> tuple[Frozen | None, torch.Tensor | None]:
     """Vectors and has-text of a side's sources, side by side, as Entities takes them; none where it has none."""
-    read = [name for name in (lexicon.sources.get(side, ()) if names is None else names) if name in known]
+    read = [name for name in lexicon.sources.get(side, ()) if name in known]
     if not read:
         return None, None
     texts = [torch.from_numpy(np.ascontiguousarray(known[name].text)) for name in read]
