@@ -216,11 +216,11 @@ CONTRACTS: dict[str, Contract] = {
                 "label": pa.bool_(),
                 "cold": pa.bool_(),
                 "item_count": pa.int64(),  # interactions of training users with the item
-                "user_count": pa.int64(),  # the user's own before the cut-off
+                "user_count": pa.int64(),  # all of the user's own, before the cut-off and after it
                 "has_text": pa.bool_(),  # the item has a vector of knowledge; null in a model that reads none
                 "score": pa.float64(),
             },
-            version=2,
+            version=3,
             nullable=frozenset({"has_text"}),
             values={"split": (TRAIN, VALID, TEST)},
         ),

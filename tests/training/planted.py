@@ -21,13 +21,23 @@ USERS, ITEMS, EVENTS, WIDTH = 150, 30, 20, 8
 
 
 def planted(
-    path: Path, *, users: int = USERS, seed: int = 0, cold: tuple[int, ...] = (), noise: float = 0.05
+    path: Path,
+    *,
+    users: int = USERS,
+    seed: int = 0,
+    cold: tuple[int, ...] = (),
+    noise: float = 0.05,
+    events: tuple[int, ...] = (EVENTS,),
+    cutoff_max: int = 30,
 ) -> tuple[Store, dict[str, str]]:
-    """A store with every table that the model stage may read, and their fingerprints."""
+    """A store with every table that the model stage may read, and their fingerprints.
+
+    `events`: how many user u has is the one at u modulo their number.
+    """
     store, rng = Store(str(path / "store")), np.random.default_rng(seed)
     ratings = []
     for user in range(1, users + 1):
-        for item in rng.permutation(ITEMS)[:EVENTS] + 1:
+        for item in rng.permutation(ITEMS)[: events[user % len(events)]] + 1:
             liked = (user % 2 == item % 2) != (rng.random() < noise)
             ratings.append((user, int(item), float(rng.choice([4, 5]) if liked else rng.choice([1, 2, 3]))))
     marks = behaviour(
@@ -36,6 +46,7 @@ def planted(
         users=users,
         items=ITEMS,
         cold=cold,
+        cutoff_max=cutoff_max,
         user_fields={u: {"town": [f"t{u % 5}"]} for u in range(1, users + 1)},
         item_fields={i: {"shelf": [f"s{i % 3}", f"s{5 + i % 5}"]} for i in range(1, ITEMS + 1)},
     )

@@ -1,5 +1,6 @@
 """Slices of the test rows with counts that can be checked in the head; what the predictions say of their rows."""
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import config, planted
+from planted import config, fit, planted
 
 from trawl.executors import Inline
 from trawl.inputs import Inputs
@@ -36,11 +37,31 @@ def test_a_count_is_in_one_bin_only() -> None:
     assert [(s.name, s.low, s.high, int(s.rows.sum())) for s in found] == [("q1", 1, 20, 20), ("q2", 30, 30, 80)]
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([30] * 90 + [4] * 6 + [9] * 4, [(4, 9, 10), (30, 30, 90)]),  # all quantiles fall on the largest count
+        ([*range(1, 31), *[99] * 70], [(1, 20, 20), (21, 30, 10), (99, 99, 70)]),  # all but the first
+        ([*range(1, 71), *[99] * 30], [(1, 20, 20), (21, 40, 20), (41, 60, 20), (61, 70, 10), (99, 99, 30)]),
+        ([7] * 9, [(7, 7, 9)]),
+        ([1] * 90 + [2] * 6 + [3] * 4, [(1, 1, 90), (2, 3, 10)]),
+    ],
+    ids=["most", "more than half", "some", "all", "the smallest"],
+)
+def test_a_count_that_most_rows_have_leaves_the_others_to_be_told(
+    counts: list[int], expected: list[tuple[int, int, int]]
+) -> None:
+    found = by_count(np.array(counts))
+    assert [(s.low, s.high, int(s.rows.sum())) for s in found] == expected
+    assert [s.name for s in found] == [f"q{number}" for number in range(1, len(expected) + 1)]
+
+
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 6))
 def test_every_row_is_in_one_slice(counts: list[int], bins: int) -> None:
     found = by_count(np.array(counts, dtype=np.int64), bins)
     assert sum(s.rows.astype(int) for s in found).tolist() == [1] * len(counts) if counts else not found  # type: ignore[union-attr]
     assert len(found) <= bins + 1
+    assert len(found) > 1 or bins == 1 or len(set(counts)) < 2, "what can be parted is parted"
     assert all(a.high < b.low for a, b in pairwise(found))  # type: ignore[operator]
 
 
@@ -88,16 +109,28 @@ def test_predictions_count_what_training_met(tmp_path: Path) -> None:
     inputs = Inputs(store, marks)
     rows, log, splits = (inputs.table(name).to_pylist() for name in ("predictions", "log", "splits"))
     part = {s["user"]: s["part"] for s in splits}
-    cutoff = {s["user"]: s["cutoff"] for s in splits}
     met = [e["item"] for e in log if part[e["user"]] == "train" and e["item"] not in (1, 2)]
     for row in rows:
         assert row["item_count"] == met.count(row["item"])
-        assert row["user_count"] == cutoff[row["user"]] == 10
         assert row["has_text"] == (row["item"] != 30)  # the last one has none
     assert {r["item_count"] for r in rows if r["cold"]} == {0}
     found = evaluate(inputs.table("predictions"))["test"]
     assert found["slices"]["items"][0]["name"] == "0"
     assert found["slices"]["items"][0]["rows"] == found["cold"]["rows"] > 0
+
+
+def test_users_are_told_by_all_their_events_where_the_cutoffs_are_alike(tmp_path: Path) -> None:
+    store, marks = planted(tmp_path, cold=(1, 2), events=(10, 20, 30), cutoff_max=5)
+    _, table = fit(store, marks, config("data.cold_items=0.1", "training.epochs=1"))
+    inputs = Inputs(store, marks)
+    assert set(inputs.table("cutoffs")["cutoff"].to_pylist()) == {5}
+    events = Counter(inputs.table("log")["user"].to_pylist())
+    assert [events[user] for user in (9, 19, 29)] == [10, 20, 30]  # of the test
+    for row in table.to_pylist():
+        assert row["user_count"] == events[row["user"]]
+    found = evaluate(table)["test"]["slices"]["users"]
+    # 5 users with 10, 20 and 30 events each, of which 5 are before the cut-off; 25 rows are short of a fifth
+    assert [(s["name"], s["from"], s["to"], s["rows"]) for s in found] == [("q1", 10, 20, 100), ("q2", 30, 30, 125)]
 
 
 def test_a_model_without_knowledge_says_nothing_of_texts(tmp_path: Path) -> None:

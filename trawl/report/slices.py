@@ -1,4 +1,4 @@
-"""Results on slices of the test rows: by how often training met the item, what is known of the user, has a text."""
+"""Results on slices of the test rows: by how often training met the item, events of the user, has a text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 METRICS = ("auc", "gauc", "logloss", "ece")
 KINDS = {
     "items": "training interactions of the item",
-    "users": "interactions of the user before the cut-off",
+    "users": "interactions of the user",
     "text": "text of the item",
 }
 Figures = Mapping[str, float | None]

@@ -69,7 +69,7 @@ class Behaviour:
         if arrays is None:
             arrays = index_log(tables, kept, lexicon, Wanted(cfg))
         self._offsets, self._before = arrays["offsets"], arrays.get("before")
-        self.first, self.cut = arrays["first"], arrays["cut"]
+        self.first = arrays["first"]
         self.item, self.level, self.rate = arrays["item"], arrays["level"], arrays["rate"]
         self.history = cfg.model.history
         self.seen_items: Array | None = arrays.get("seen_items")

@@ -1,8 +1,7 @@
 """Comparisons of arms as rows of comparisons.json: of all test rows, of the warm and the cold ones, and of slices.
 
-Slices are those of `slices.slices`: by training interactions of the item, by what is known of the user, and with or
-without a text. Of an arm that reads no text they are told by the other one's texts, so that both are measured on the
-same rows.
+Slices are those of `slices.slices`: by training interactions of the item, by events of the user, and with or without a
+text. Of an arm that reads no text they are told by the other one's texts, so that both are measured on the same rows.
 """
 
 import math

@@ -1,5 +1,5 @@
-"""Parts of the test rows that are measured on their own: by how often training met the item, by how much is known of
-the user, and with or without a text of the item.
+"""Parts of the test rows that are measured on their own: by how often training met the item, by how many events the
+user has, and with or without a text of the item.
 """
 
 from collections.abc import Iterator
@@ -43,13 +43,17 @@ def item_counts(tables: Tables, kept: Array) -> Ints:
 
 
 def by_count(counts: Array, bins: int = BINS) -> list[Slice]:
-    """Rows with 0, then quantiles of the others; a count is never in two of them."""
+    """Rows with 0, then quantiles of the others; a count is never in two of them. The largest count is by itself where
+    a quantile falls on it, so that one which most rows have does not take in the others.
+    """
     counts = np.asarray(counts)
     above = counts[counts > 0]
     out = [Slice("0", counts == 0, 0, 0)] if len(above) < len(counts) else []
     if not len(above):
         return out
-    edges = np.unique(np.quantile(above, np.linspace(0, 1, bins + 1)[1:-1], method="lower"))
+    edges = np.quantile(above, np.linspace(0, 1, bins + 1)[1:-1], method="lower")
+    less = above[above < above.max()]
+    edges = np.unique(np.minimum(edges, less.max())) if len(less) else edges[:0]
     place = np.where(counts > 0, np.searchsorted(edges, counts, side="left"), -1)
     for number, found in enumerate(np.unique(place[place >= 0]), 1):
         rows = place == found

@@ -43,8 +43,8 @@ def _world(cfg: Config) -> tuple[str, ...]:
 
 
 def scored(cfg: Config) -> tuple[str, ...]:
-    """What predictions are made of."""
-    return ("model", "samples", *_world(cfg))
+    """What predictions are made of; the cut-offs know how many events a user has."""
+    return ("model", "samples", "cutoffs", *_world(cfg))
 
 
 def gpus(cfg: Config) -> float:
@@ -233,6 +233,7 @@ class Predict:
         kept, stream = kept_rows(whole), streams(inputs, cfg)
         self.behaviour = behaviour_of(inputs, trained.cfg, whole, kept, trained.lexicon, stream)
         self.counts = item_counts(whole, kept)
+        self.events = inputs.array("cutoffs", "events")
         texts = [known.text for name, known in whole.knowledge.items() if name != "user"]
         self.text: npt.NDArray[np.bool_] | None = np.any(texts, axis=0) if texts else None
 
@@ -243,11 +244,10 @@ class Predict:
         rows = rows.filter(pc.is_in(rows["split"], pa.array([VALID, TEST])))
         user, position, item, label = (rows[name].to_numpy() for name in ("user", "position", "item", "label"))
         scores = score(self.model, self.world, self.behaviour, self.behaviour.rows(user, position, item, label))
-        known = self.behaviour.cut[user] - self.behaviour.first[user]
         columns = {
             "cold": pa.array(self.cold[item] if self.cold is not None else np.zeros(len(item), dtype=bool)),
             "item_count": pa.array(self.counts[item]),
-            "user_count": pa.array(known),
+            "user_count": pa.array(self.events[user - 1]),
             "has_text": pa.nulls(len(item), pa.bool_()) if self.text is None else pa.array(self.text[item]),
             "score": pa.array(scores),
         }
@@ -272,7 +272,7 @@ def predict(inputs: Inputs, cfg: Config) -> Worker:
 MODEL = Stage(artifact="model", version=3, plan=no_tasks, reads=reads, keys=keys, folder=train, gpus=gpus)
 PREDICTIONS = Stage(
     artifact="predictions",
-    version=2,
+    version=3,
     plan=per_part("samples"),
     reads=scored,
     worker=predict,
