@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trawl.report.index import Row
-from trawl.report.slices import Sliced, sliced
+from trawl.report.slices import Sliced, sliced, unpaired
 from trawl.runs import Cell, Run
 from trawl.stage import Outcome
 
@@ -57,19 +57,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def result_table(run: Run) -> str:
-    """Means over repetitions by arm, and the difference of test AUC from the reference with its interval."""
+    """Means over repetitions by arm, and the difference of test AUC from the reference with its interval, or a line on
+    why an arm has none.
+    """
     arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in run.results():
         arms[row["arm"]].append(row)
-    found = {
-        (c["arm"], c["slice"]): c
-        for c in run.read("comparisons.json") or []
-        if c["metric"] == "auc" and c["slice"] in ("all", "cold")
-    }
+    compared: list[dict[str, Any]] = run.read("comparisons.json") or []
+    found = {(c["arm"], c["slice"]): c for c in compared if c["metric"] == "auc" and c["slice"] in ("all", "cold")}
     cold = any((row["test"].get("cold") or {}).get("rows") for rows in arms.values() for row in rows)
     head = ["arm", "n", "valid AUC", "test AUC", "gAUC", "LogLoss", "dAUC [95 %]"]
     rows = [_result_row(arm, mine, found, cold) for arm, mine in arms.items()]
     whole = table(head + (["cold AUC", "cold gAUC", "cold dAUC [95 %]"] if cold else []), rows)
+    whole = "\n".join([whole, *unpaired(compared).values()])
     return "\n\n".join([whole, *(slice_table(found) for found in sliced(run.results(), list(arms)))])
 
 

@@ -1,14 +1,16 @@
 """Slices and pulls of the losses, from the small run's own numbers."""
 
 import json
+from html import unescape
 from pathlib import Path
 
 import pytest
 from report_world import ARMS, whole_run
 
-from trawl.printing import slice_table
+from trawl.printing import result_table, slice_table
 from trawl.report import build, pulls, slice_plots, slices
 from trawl.report.record import Record
+from trawl.runs import Run
 from trawl.store import Store
 
 ALIGNED = list(ARMS)[1]
@@ -53,6 +55,25 @@ def test_the_picture_says_how_far_each_arm_is_from_the_reference(record: Record)
     (picture,) = slice_plots.by_slice(found, "none")
     assert f"{ALIGNED}: +0.0500, +0.0500, none" in picture.alt
     assert slice_plots.by_slice(found, "nobody") == []
+
+
+def test_an_arm_with_other_test_rows_has_a_line_instead_of_differences(record: Record) -> None:
+    gap = dict.fromkeys(("difference", "low", "high", "p", "p_holm", "p_table"))
+    known = record.comparisons[0] | gap | {"reason": "its test rows are others"}
+    rows = [known | {"slice": s, "metric": m} for s in ("all", "cold", "items/q1", "items/q2") for m in ("auc", "gauc")]
+    line = f"{ALIGNED}: no difference from none (rows: all, cold, items): its test rows are others"
+    assert slices.unpaired([*record.comparisons, *rows]) == {ALIGNED: line}
+    assert slices.unpaired(record.comparisons) == {}, "older runs give no reason"
+    page = Path(build(record.store, record.name)).read_text(encoding="utf-8")
+    assert ("no difference from" in page, "Difference of test AUC from none by" in page) == (False, True)
+    record.store.write_text(json.dumps(rows), "runs", record.name, "comparisons.json")
+    page = unescape(Path(build(record.store, record.name)).read_text(encoding="utf-8"))
+    assert f'<p class="warning" role="note">{line}</p>' in page
+    assert "Difference of test AUC from none by" not in page, "nor in a picture"
+    shown = result_table(Run(record.store, record.name)).splitlines()
+    assert shown.count(line) == 1
+    row = next(text for text in shown if text.startswith(ALIGNED))
+    assert "[" not in row and row.split()[-1] == "-"
 
 
 def test_on_the_terminal(record: Record) -> None:

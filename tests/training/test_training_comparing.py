@@ -12,7 +12,7 @@ from worlds import publish
 from trawl.schemas import CONTRACTS
 from trawl.store import Store
 from trawl.training import statistics
-from trawl.training.comparing import compared, compared_slices
+from trawl.training.comparing import UNLIKE, compared, compared_slices, over_the_table
 
 USERS, ROWS = 30, 20
 
@@ -68,6 +68,63 @@ def test_a_difference_is_found_in_the_slice_where_it_is(tmp_path: Path) -> None:
     assert (found["texts", "items/q1", "auc"]["low"], found["texts", "items/q1", "auc"]["high"]) == pytest.approx(
         (expected.low, expected.high)
     )
+
+
+def other(table: pa.Table, **columns: object) -> pa.Table:
+    """With other values of some columns."""
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.array(values).cast(table.schema.field(name).type))  # type: ignore[arg-type]
+    return table
+
+
+def unlike(kind: str) -> pa.Table:
+    """The better arm, where something of its own moved its test rows."""
+    table = arm(True, True, 1)
+    label, position, item = (table[name].to_numpy() for name in ("label", "position", "item"))
+    return {
+        "cutoff_max": lambda: other(table, position=position + 1),
+        "like_above": lambda: other(table, label=np.where(np.arange(len(label)) == 7, ~label, label)),
+        "user_share": lambda: table.slice(0, len(table) - ROWS),
+        "items": lambda: other(table, item=item + 1),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["cutoff_max", "like_above", "user_share", "items"])
+def test_arms_whose_test_rows_differ_are_not_paired(tmp_path: Path, kind: str) -> None:
+    """In one repetition of two; an arm beside it is paired as ever."""
+    store = Store(str(tmp_path))
+    names = marks(
+        store,
+        none=[arm(False, None, s) for s in (0, 1)],
+        moved=[arm(True, True, 0), unlike(kind)],
+        texts=[arm(True, True, s) for s in (0, 1)],
+    )
+    found = compared(store, "none", names, "all", 50) + compared_slices(store, "none", names, 50)
+    rows = rows_by(over_the_table(found))
+    assert {where for name, where, _ in rows if name == "moved"} >= {"all", "items/q1", "items/q2"}
+    for (name, where, metric), row in rows.items():
+        values = [row[key] for key in ("difference", "low", "high", "p", "p_holm", "p_table")]
+        if name == "moved":
+            assert (values, row["reason"]) == ([None] * 6, UNLIKE)
+        else:
+            assert (row["reason"], row["low"] is None) == (None, False), (where, metric)
+    alone = rows_by(compared(store, "none", {n: names[n] for n in ("none", "texts")}, "all", 50))
+    assert rows["texts", "all", "auc"]["p_holm"] == alone["texts", "all", "auc"]["p_holm"], "no test to correct for"
+
+
+def test_a_slice_is_paired_only_where_both_arms_have_its_rows(tmp_path: Path) -> None:
+    """As where an arm has other cold items: the test rows are the same, what training met is not."""
+    store = Store(str(tmp_path))
+    moved = arm(True, None)
+    rare = moved["item"].to_numpy() % 3 == 0
+    moved = other(moved, item_count=np.where(rare, 1, 50), cold=rare)
+    first = arm(False, None)
+    names = marks(store, none=[other(first, cold=first["item"].to_numpy() % 2 == 0)], moved=[moved])
+    assert compared(store, "none", names, "all", 50)[0]["low"] is not None
+    assert {row["reason"] for row in compared(store, "none", names, "cold", 50)} == {UNLIKE}
+    sliced = compared_slices(store, "none", names, 50)
+    assert {(row["slice"], row["reason"]) for row in sliced} == {("items/q1", UNLIKE), ("items/q2", UNLIKE)}
 
 
 def test_arms_of_different_texts_are_compared_on_the_arms_own(tmp_path: Path) -> None:

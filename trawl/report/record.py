@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from trawl.config import flat
 from trawl.errors import ArtifactError, AskedWrongly
+from trawl.report.slices import unpaired
 from trawl.schemas import CONTRACTS
 from trawl.store import Manifest, Store
 
@@ -50,7 +51,9 @@ class Record:
         self.recipe: dict[str, Any] = self.run["recipe"]
         self.cells: list[dict[str, Any]] = self.run["cells"]
         self.results: list[dict[str, Any]] = self._json("result.json") or []
-        self.comparisons = [c for c in self._json("comparisons.json") or [] if _defined(c)]
+        compared: list[dict[str, Any]] = self._json("comparisons.json") or []
+        self.comparisons = [c for c in compared if _defined(c)]
+        self.unpaired = unpaired(compared)
         self.log = self._log()
         self.all = self._variants()
 

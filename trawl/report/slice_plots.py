@@ -1,6 +1,6 @@
 """How far each arm is from the reference on each slice, as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,16 @@ from trawl.report.plots import CYCLE, Picture, columns_of, legend, picture, plai
 from trawl.report.slices import Sliced
 
 
-def by_slice(found: Sequence[Sliced], reference: str) -> list[Picture]:
-    """Difference of test AUC from the reference over the bins of items and of users; none without another arm."""
-    return [p for s in found if s.kind != "text" and (p := _picture(s, reference))]
+def by_slice(found: Sequence[Sliced], reference: str, without: Collection[str] = ()) -> list[Picture]:
+    """Difference of test AUC from the reference over the bins of items and of users; none without another arm.
+
+    `without`: arms that are not paired with the reference.
+    """
+    return [p for s in found if s.kind != "text" and (p := _picture(s, reference, without))]
 
 
-def _picture(found: Sliced, reference: str) -> Picture | None:
-    others = [arm for arm in found.arms if arm != reference]
+def _picture(found: Sliced, reference: str, without: Collection[str]) -> Picture | None:
+    others = [arm for arm in found.arms if arm != reference and arm not in without]
     if reference not in found.arms or not others:
         return None
     base = _values(found, reference)

@@ -60,6 +60,18 @@ def differences(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str
     return {(c["arm"], c["slice"]): c for c in comparisons if of_slice(c) and c["metric"] == "auc"}
 
 
+def unpaired(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A line on each arm of which some rows of comparisons.json say why there is no difference from the reference."""
+    parts: dict[tuple[str, str, str], list[str]] = {}
+    for c in comparisons:
+        if reason := c.get("reason"):  # which older runs do not say
+            parts.setdefault((c["arm"], c["reference"], reason), []).append(c["slice"].partition("/")[0])
+    return {
+        arm: f"{arm}: no difference from {reference} (rows: {', '.join(dict.fromkeys(names))}): {reason}"
+        for (arm, reference, reason), names in parts.items()
+    }
+
+
 def _place(name: str) -> tuple[int, str]:
     """Bins by their number, with before without."""
     return (int(name.lstrip("q")), "") if name.lstrip("q").isdigit() else (0, name)

@@ -2,6 +2,9 @@
 
 Slices are those of `slices.slices`: by training interactions of the item, by events of the user, and with or without a
 text. Of an arm that reads no text they are told by the other one's texts, so that both are measured on the same rows.
+
+A difference is paired by user, and so only where both arms have the same rows with the same labels: an arm with its own
+cut-off, threshold of liking or share of users has other test rows, and its differences are null, with the reason.
 """
 
 import math
@@ -15,12 +18,15 @@ import pyarrow.compute as pc
 
 from trawl.inputs import Inputs
 from trawl.schemas import TEST
-from trawl.store import Store, digest_bytes
+from trawl.store import Store, digest_bytes, digest_json
 from trawl.training import statistics
 from trawl.training.statistics import Difference, Replicates
 
 Masks = dict[str, npt.NDArray[np.bool_]]
+_Pair = tuple[Replicates, Replicates]  # the arm's, the reference's
 _READ = ["user", "label", "score", "split", "cold"]
+_ROW = ("user", "position", "item", "label")  # what makes a test row the same in two arms
+UNLIKE = "its test rows are not the reference's"
 
 
 def rows_of(
@@ -42,6 +48,7 @@ def rows_of(
                     # Too few rows define no metric, and JSON knows no nan.
                     **{name: value if math.isfinite(value) else None for name, value in values.items()},
                     "repetitions": repetitions,
+                    "reason": d.reason or None,
                 }
             )
     return rows
@@ -59,12 +66,27 @@ def compared(
 ) -> list[dict[str, Any]]:
     """Rows for all test rows, or those of warm or cold items. `marks`: predictions of each arm, by repetition."""
 
-    def replicates(arm: str) -> Replicates:
-        return statistics.replicates((of_test(store, mark, part) for mark in marks[arm]), resamples)
-
-    base = replicates(reference)
-    found = {arm: statistics.difference(replicates(arm), base) for arm in marks if arm != reference}
+    base, rows = _drawn(store, marks[reference], part, resamples)
+    found = {}
+    for arm in (name for name in marks if name != reference):
+        own, whose = _drawn(store, marks[arm], part, resamples)
+        found[arm] = statistics.difference(own, base) if whose == rows else statistics.none(UNLIKE)
     return rows_of(found, reference, part, len(marks[reference]))
+
+
+def _drawn(store: Store, marks: Sequence[str], part: str, resamples: int) -> tuple[Replicates, list[str]]:
+    """Of one arm: its resamples over the repetitions, and which rows each one has."""
+    found, rows = [], []
+    for repetition, mark in enumerate(marks):
+        table = of_test(store, mark, part, _ROW)
+        found.append(statistics.drawn(table, resamples, [0, repetition]))
+        rows.append(rows_digest(table))
+    return statistics.mean_of(found), rows
+
+
+def rows_digest(table: pa.Table) -> str:
+    """Of the test rows in their order, whatever their scores."""
+    return digest_json([digest_bytes(np.ascontiguousarray(table[name].to_numpy()).data) for name in _ROW])
 
 
 def compared_slices(
@@ -72,13 +94,12 @@ def compared_slices(
 ) -> list[dict[str, Any]]:
     """Rows for every slice, named as `items/q1`, `users/q5` or `text/without`; averaged over the repetitions that have
     it. Two arms' test rows of one repetition are held at a time."""
-    pairs: dict[str, dict[str, list[tuple[Replicates, Replicates]]]] = {}
+    pairs: dict[str, dict[str, list[_Pair | None]]] = {}
     for repetition, mark in enumerate(marks[reference]):
         base = _Sliced(store, mark, resamples, [0, repetition])
         for arm in (name for name in marks if name != reference):
             own = _Sliced(store, marks[arm][repetition], resamples, [0, repetition])
-            for name, ours, theirs in _masks(own, base):
-                two = (own.replicates(name, ours), base.replicates(name, theirs))
+            for name, two in _paired(own, base):
                 pairs.setdefault(name, {}).setdefault(arm, []).append(two)
     rows = []
     for name in sorted(pairs, key=_place):
@@ -93,7 +114,8 @@ class _Sliced:
     def __init__(self, store: Store, mark: str, resamples: int, seed: list[int]) -> None:
         from trawl.training.slices import COLUMNS, slices  # which loads torch: the driver is spared it
 
-        self.table = of_test(store, mark, "all", COLUMNS)
+        self.table = of_test(store, mark, "all", (*_ROW, *COLUMNS))
+        self.rows = rows_digest(self.table)
         self.masks: Masks = {f"{kind}/{s.name}": s.rows for kind, found in slices(self.table) for s in found}
         self.resamples, self.seed = resamples, seed
         self._known: dict[tuple[str, str], Replicates] = {}
@@ -105,20 +127,25 @@ class _Sliced:
         return self._known[key]
 
 
-def _masks(own: _Sliced, base: _Sliced) -> Iterable[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """(slice, its rows of the arm, of the reference); texts are the arm's, else the reference's."""
-    same = own.table["user"].equals(base.table["user"])
+def _paired(own: _Sliced, base: _Sliced) -> Iterable[tuple[str, _Pair | None]]:
+    """(slice, its resamples of both; None where their rows are unlike); texts are the arm's, else the reference's."""
+    same = own.rows == base.rows
     for name in dict.fromkeys((*own.masks, *base.masks)):
         ours, theirs = own.masks.get(name), base.masks.get(name)
-        if name.startswith("text/") and same:
-            told = theirs if ours is None else ours
-            ours = theirs = told
-        if ours is not None and theirs is not None:
-            yield name, ours, theirs
+        if name.startswith("text/"):
+            ours = theirs = theirs if ours is None else ours
+        if ours is None or theirs is None:
+            continue
+        like = same and np.array_equal(ours, theirs)
+        yield name, (own.replicates(name, ours), base.replicates(name, theirs)) if like else None
 
 
-def _difference(several: Sequence[tuple[Replicates, Replicates]]) -> dict[str, Difference]:
-    ours, theirs = zip(*several, strict=True)
+def _difference(several: Sequence[_Pair | None]) -> dict[str, Difference]:
+    """Over the repetitions; `several` has None for one whose rows are unlike."""
+    pairs = [two for two in several if two is not None]
+    if len(pairs) < len(several):
+        return statistics.none(UNLIKE)
+    ours, theirs = zip(*pairs, strict=True)
     return statistics.difference(statistics.mean_of(ours), statistics.mean_of(theirs))
 
 
@@ -131,7 +158,7 @@ def of_test(store: Store, predictions: str, part: str, more: Sequence[str] = ())
     keep = pc.field("split") == TEST
     if part != "all":
         keep &= pc.field("cold") if part == "cold" else ~pc.field("cold")
-    columns = [*_READ, *more]
+    columns = list(dict.fromkeys((*_READ, *more)))
     return pa.concat_tables(
         t.filter(keep) for t in Inputs(store, {"predictions": predictions}).each("predictions", columns)
     )

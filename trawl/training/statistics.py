@@ -43,6 +43,7 @@ class Difference:
     low: float  # 95 % interval
     high: float
     p: float  # two-sided; nan where the resamples tell no standard error
+    reason: str = ""  # why there is none
 
 
 def replicates(predictions: Iterable[pa.Table], resamples: int = 1000, seed: int = 0) -> Replicates:
@@ -80,6 +81,12 @@ def difference(ours: Replicates, theirs: Replicates) -> dict[str, Difference]:
         low, high = np.quantile(draws, [0.025, 0.975])
         out[name] = Difference(mean, float(low), float(high), _normal_p(mean, draws))
     return out
+
+
+def none(reason: str) -> dict[str, Difference]:
+    """What stands for the differences of arms that cannot be paired."""
+    nan = float("nan")
+    return {name: Difference(nan, nan, nan, nan, reason) for name in METRICS}
 
 
 def _normal_p(mean: float, draws: Array) -> float:
