@@ -13,9 +13,11 @@ from trawl.store import Store
 
 EVEN = {"share": [0.3, 0.7], "entropy": 0.61, "perplexity": 1.842, "decided": 0.8, "collapsed": False}
 ONE = {"share": [0.02, 0.95, 0.03], "entropy": 0.2, "perplexity": 1.27, "decided": 0.95, "collapsed": True}
+SOURCES = EVEN | {"sources": ["item", "facts"]}
 LINES = (
     "user: 30%, 70% (as much as 1.8 of 2 experts)",
     "item.facts: 2%, 95%, 3% (as much as 1.3 of 3 experts); collapsed: expert 2 does the work of all",
+    "item.sources: item 30%, facts 70% (as much as 1.8 of 2 sources)",
 )
 
 
@@ -27,7 +29,7 @@ def store(tmp_path: Path) -> Store:
     mark = [v for v in record.all if v.artifact == "model"][1].fingerprint
     course = json.loads(found.read_text("model", mark, "metrics.json"))
     for epoch in course["epochs"]:
-        epoch["gates"] = {"user": EVEN, "item.facts": ONE if epoch["epoch"] == 3 else EVEN}
+        epoch["gates"] = {"user": EVEN, "item.facts": ONE if epoch["epoch"] == 3 else EVEN, "item.sources": SOURCES}
     found.write_text(json.dumps(course), "model", mark, "metrics.json")
     return found
 
@@ -37,6 +39,11 @@ def test_loads_of_the_best_epoch(store: Store) -> None:
     plain, gated = outcome.curves(Record(store, name))
     assert plain.gates == ()
     assert gated.gates == LINES
+
+
+def test_a_source_that_does_the_work_of_all_is_named() -> None:
+    load = ONE | {"share": [0.05, 0.95], "sources": ["item", "facts"]}
+    assert outcome._gate("item.sources", load).endswith("; collapsed: facts does the work of all")
 
 
 def test_a_line_for_each_gate(store: Store) -> None:

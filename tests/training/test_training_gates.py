@@ -4,19 +4,34 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from planted import config, planted
+from planted import ITEMS, config, planted
+from worlds import publish, table
 
 from trawl.inputs import Inputs
-from trawl.model.adapters import HybridExperts, MixtureOfExperts
+from trawl.model.adapters import Adapters, HybridExperts, MixtureOfExperts
 from trawl.training.gates import Loads
 from trawl.training.loop import Material, Training
 from trawl.training.stage import MODEL, material
 
+TWO = ("model.knowledge=['text', 'kg']", "model.combine=gate")
+
+
+def facts() -> pa.Table:
+    """Of odd items alone; item 30 has no text either."""
+    rows = [
+        {"entity": i, "vector": np.full(4, i % 2, np.float16), "has_text": i % 2 == 1, "tokens_read": 1}
+        | {"tokens_there": 1}
+        for i in range(1, ITEMS + 1)
+    ]
+    return table("fact_embeddings", rows)
+
 
 def made(path: Path, *settings: str) -> tuple[object, Material, object]:
     store, marks = planted(path)
+    marks["fact_embeddings"] = publish(store, "fact_embeddings", [facts()])
     cfg = config(*settings)
     model, found = material(Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}), cfg)
     return model, found, cfg
@@ -55,6 +70,42 @@ def test_a_collapsed_gate_is_named(tmp_path: Path) -> None:
     assert found_loads["item"]["perplexity"] == pytest.approx(1.0, abs=0.01)
     assert found_loads["user"]["collapsed"] is False
     assert len(found_loads["user"]["share"]) == 4  # type: ignore[arg-type]
+
+
+def test_the_load_of_sources_is_that_of_the_items_which_have_them(tmp_path: Path) -> None:
+    """A gate of 1 to 3 where both sources know an item, and all to the one that does where one does."""
+    model, found, _ = made(tmp_path, "model.adapter=mlp", *TWO)
+    adapter = model.item.adapter  # type: ignore[attr-defined]
+    assert isinstance(adapter, Adapters) and adapter.gate is not None
+    with torch.no_grad():
+        adapter.gate.weight.zero_()
+        adapter.gate.bias.copy_(torch.tensor([0.0, math.log(3)]))
+    both, text = (found.train.item % 2 == 1).sum(), ((found.train.item % 2 == 0) & (found.train.item != ITEMS)).sum()
+    assert both + text < len(found.train.item), "an item that no source knows has no share"
+    load = loads(model, found)
+    assert set(load) == {"item.sources"}, "experts there are none of"
+    first = (0.25 * both + text) / (both + text)
+    assert load["item.sources"]["share"] == pytest.approx([first, 1 - first], abs=1e-4)
+    assert load["item.sources"]["decided"] == pytest.approx((0.75 * both + text) / (both + text), abs=1e-4)
+    assert load["item.sources"]["sources"] == ["item", "facts"]
+    assert load["item.sources"]["collapsed"] is False
+    with torch.no_grad():
+        adapter.gate.bias[0] += 30.0
+    assert loads(model, found)["item.sources"]["share"] == [1.0, 0.0]
+    assert loads(model, found)["item.sources"]["collapsed"] is True
+
+
+@pytest.mark.parametrize(
+    ("combine", "names"),
+    [("gate", {"user", "item.item", "item.facts", "item.sources"}), ("concat", {"user", "item.item", "item.facts"})],
+)
+def test_sources_under_a_gate_stand_beside_the_experts_of_each(tmp_path: Path, combine: str, names: set[str]) -> None:
+    model, found, cfg = made(tmp_path, "training.epochs=1", *TWO, f"model.combine={combine}")
+    progress = Training(model, found, cfg).run()  # type: ignore[arg-type]
+    assert set(progress.epochs[0]["gates"]) == names
+    assert [name for name, load in progress.epochs[0]["gates"].items() if "sources" in load] == sorted(
+        names & {"item.sources"}
+    )
 
 
 @pytest.mark.parametrize(

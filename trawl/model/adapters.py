@@ -189,14 +189,18 @@ class Adapters(nn.Module):
     def forward(self, vectors_ND: Tensor, text_NS: Tensor) -> Tensor:
         """(N, out)."""
         vectors = torch.split(vectors_ND, self.widths, dim=1)
-        texts = text_NS.unbind(1)
-        adapted = [a(v, t) for a, v, t in zip(self.parts, vectors, texts, strict=True)]
+        adapted = [a(v, t) for a, v, t in zip(self.parts, vectors, text_NS.unbind(1), strict=True)]
         if self.gate is None:
             return torch.cat(adapted, dim=1)
-        there = torch.cat([v * t.unsqueeze(1) for v, t in zip(vectors, texts, strict=True)], dim=1)
+        return torch.einsum("sna,ns->na", torch.stack(adapted), self.load(vectors_ND, text_NS))
+
+    def load(self, vectors_ND: Tensor, text_NS: Tensor) -> Tensor:
+        """(N, S) share of each source under the gate, which there must be."""
+        assert self.gate is not None, "the sources stand side by side"
+        each = zip(torch.split(vectors_ND, self.widths, dim=1), text_NS.unbind(1), strict=True)
+        there = torch.cat([v * t.unsqueeze(1) for v, t in each], dim=1)
         none = text_NS.any(dim=1, keepdim=True).logical_not()
-        share = torch.softmax(self.gate(there).masked_fill(~(text_NS | none), -torch.inf), dim=1)
-        return torch.einsum("sna,ns->na", torch.stack(adapted), share)
+        return torch.softmax(self.gate(there).masked_fill(~(text_NS | none), -torch.inf), dim=1)
 
 
 class Prestored(nn.Module):
@@ -230,3 +234,8 @@ def gates(adapter: Adapter | Adapters | Prestored) -> list[MixtureOfExperts | Hy
     """The gated mixture of each source; None where its adapter has no gate."""
     bodies = [part.body for part in parts(adapter)]
     return [body if isinstance(body, MixtureOfExperts | HybridExperts) else None for body in bodies]
+
+
+def source_gate(adapter: Adapter | Adapters | Prestored) -> Adapters | None:
+    """The adapter, where it sums its sources under a gate."""
+    return adapter if isinstance(adapter, Adapters) and adapter.gate is not None else None

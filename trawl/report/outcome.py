@@ -48,7 +48,7 @@ class Curve:
     repetition: int
     best_epoch: int | None
     rows: tuple[Mapping[str, float | None], ...]  # epoch, loss, rec, uu, ii, auc
-    gates: tuple[str, ...] = ()  # how the experts of each gate share the load at the best epoch, a line each
+    gates: tuple[str, ...] = ()  # how the experts or sources of each gate share the load at the best epoch, a line each
     facts: str = ""  # what the positives by shared facts were drawn from
 
 
@@ -141,10 +141,14 @@ def _facts(told: Mapping[str, Any]) -> str:
 
 
 def _gate(name: str, load: Mapping[str, Any]) -> str:
-    """A gate's load in words; one that sends everything to a single expert is named."""
-    shares = ", ".join(f"{share:.0%}" for share in load["share"])
-    used = f"{load['perplexity']:.1f} of {len(load['share'])} experts"
-    collapsed = f"; collapsed: expert {load['share'].index(max(load['share'])) + 1} does the work of all"
+    """A gate's load in words; one that sends everything to a single expert, or source, is named."""
+    sources = load.get("sources")
+    names = [f"{source} " for source in sources] if sources else [""] * len(load["share"])
+    shares = ", ".join(f"{name}{share:.0%}" for name, share in zip(names, load["share"], strict=True))
+    used = f"{load['perplexity']:.1f} of {len(load['share'])} {'sources' if sources else 'experts'}"
+    largest = load["share"].index(max(load["share"]))
+    which = sources[largest] if sources else f"expert {largest + 1}"
+    collapsed = f"; collapsed: {which} does the work of all"
     return f"{name}: {shares} (as much as {used}){collapsed if load['collapsed'] else ''}"
 
 

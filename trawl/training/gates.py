@@ -1,7 +1,8 @@
-"""How the gates of mixtures share out their load: whether the experts are used at all."""
+"""How gates share out their load: whether the experts of a mixture, and the sources of a side, are used at all."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,26 @@ import torch
 from torch import Tensor
 
 from trawl.model import uses
-from trawl.model.adapters import HybridExperts, MixtureOfExperts, gates
+from trawl.model.adapters import Adapter, Adapters, Prestored, gates, source_gate
 from trawl.model.recommender import Recommender, Side
 from trawl.model.world import Entities, Stacked, World
 
 Ids = npt.NDArray[np.int64]
-Gate = MixtureOfExperts | HybridExperts
 _ROWS = 65536  # most entities of a side that are looked at
 _BLOCK = 1 << 22  # samples counted at a time
 COLLAPSED = 0.9  # share of the load from which on one expert does the work of all
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A side whose adapter has a gate, and what an epoch reads of it."""
+
+    side: uses.Side
+    sources: tuple[str, ...]
+    adapter: Adapter | Adapters | Prestored
+    entities: Entities
+    ids: Tensor  # (N,)
+    times: Tensor  # (N,) how often each was read
 
 
 class Loads:
@@ -26,34 +38,45 @@ class Loads:
 
     def __init__(self, model: Recommender, world: World, read: Mapping[uses.Side, Ids]) -> None:
         """`read`: the user and the item of each training sample."""
-        self.seen: list[tuple[list[str], Entities, list[Gate | None], Tensor, Tensor]] = []
+        self.seen: list[_Read] = []
         for side, own, entities in _sides(model, world):
-            found = gates(own.adapter) if own.adapter is not None and entities.vectors is not None else []
-            if any(found):
+            if own.adapter is None or entities.vectors is None:
+                continue
+            if any(gates(own.adapter)) or source_gate(own.adapter):
                 times = _counted(read[side], entities.count)
                 ids = np.flatnonzero(times)
                 ids = ids[:: max(1, -(-len(ids) // _ROWS))]
-                names = [side if len(found) == 1 else f"{side}.{source}" for source in own.sources]
-                self.seen.append((names, entities, found, torch.from_numpy(ids), torch.from_numpy(times[ids])))
+                drawn = (torch.from_numpy(ids), torch.from_numpy(times[ids]))
+                self.seen.append(_Read(side, tuple(own.sources), own.adapter, entities, *drawn))
 
     def __call__(self) -> dict[str, dict[str, Any]]:
-        """side, or side.matrix with several sources -> share, entropy, perplexity, decided, collapsed; now.
+        """Now. A side's mixture is named by the side, by side.matrix with several sources, the gate over these sources
+        side.sources.
 
-        share       of each expert, the mean over the epoch's readings with vectors, by the gates as they are now
+        share       of each expert or source, the mean over the epoch's readings with vectors, by the gate as it is now
         entropy     of these shares in nats; perplexity, its exponential: the experts that the load amounts to
         decided     the mean over readings of the largest share
         collapsed   whether one expert has COLLAPSED of the load or more
+        sources     of side.sources: the matrices, in the order of their shares
         """
-        out: dict[str, dict[str, Any]] = {}
-        for names, entities, found, *seen in self.seen:
-            assert entities.text is not None
-            ids, times = (part.to(entities.text.device) for part in seen)
-            for place, gate in enumerate(found):
-                if gate is not None:
-                    out[names[place]] = _load(
-                        gate, _vectors(entities, ids, place), _there(entities, ids, place) * times
-                    )
-        return out
+        with torch.inference_mode():
+            return {name: load for seen in self.seen for name, load in _loads(seen)}
+
+
+def _loads(seen: _Read) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, load) of each gate of a side."""
+    entities = seen.entities
+    assert entities.text is not None and entities.vectors is not None
+    ids, times = (part.to(entities.text.device) for part in (seen.ids, seen.times))
+    found = gates(seen.adapter)
+    for place, gate in enumerate(found):
+        if gate is not None:
+            name = seen.side if len(found) == 1 else f"{seen.side}.{seen.sources[place]}"
+            yield name, _load(gate.load(_vectors(entities, ids, place)), _there(entities, ids, place) * times)
+    if between := source_gate(seen.adapter):
+        text = entities.text[ids]
+        load = _load(between.load(entities.vectors.rows(ids), text), text.any(dim=1) * times)
+        yield f"{seen.side}.sources", load | {"sources": list(seen.sources)}
 
 
 def _counted(read: Ids, count: int) -> Ids:
@@ -80,10 +103,9 @@ def _there(entities: Entities, ids: Tensor, place: int) -> Tensor:
     return text if text.dim() == 1 else text[:, place]
 
 
-def _load(gate: Gate, vectors: Tensor, weight: Tensor) -> dict[str, Any]:
-    with torch.inference_mode():
-        share = gate.load(vectors).double()
-    weight = weight.double() / max(1.0, float(weight.sum()))
+def _load(share: Tensor, weight: Tensor) -> dict[str, Any]:
+    """Of (N, n) shares, weighted by (N,)."""
+    share, weight = share.double(), weight.double() / max(1.0, float(weight.sum()))
     mean = (share * weight.unsqueeze(1)).sum(dim=0).cpu().numpy()
     positive = mean[mean > 0]
     entropy = float(-(positive * np.log(positive)).sum())
