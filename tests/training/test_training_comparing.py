@@ -74,7 +74,7 @@ def other(table: pa.Table, **columns: object) -> pa.Table:
     """With other values of some columns."""
     for name, values in columns.items():
         place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, pa.array(values).cast(table.schema.field(name).type))  # type: ignore[arg-type]
+        table = table.set_column(place, name, pa.array(values).cast(table.schema.field(name).type))
     return table
 
 
