@@ -9,7 +9,7 @@ unless a decayed graph gives others),
 - `alpha`: smoothing, 1 in K. 0 is allowed: a pair of features of u has at least u itself in common.
 - `node_weight`, of a feature with n anchors in its list: none: 1; sqrt: n^-1/2 (LibRecommender, recfarm, which sum each
   pair once and write alpha - 1 for our alpha); power: (node_a + n)^-node_b (Flink ML: 15, .3; Alink: 5, -.35).
-- `inverted`: 1 / sum of (alpha + |L_i ∩ L_j|), as K eqs. 1 and 2 print it. It ranks the least similar first: for study only.
+- `inverted`: 1 / sum of (alpha + |L_i ∩ L_j|), as K eqs. 1 and 2 print it: ranks the least similar first, for study.
 - `normalize`: what a score is divided by.
   none    nothing, the printed formula.
   cosine  sqrt(s(u, u) s(v, v)).
