@@ -32,6 +32,18 @@ class WithLoss(Plain):
         return Scores(logit, 0.01 * batch.items[batch.others].square().mean(dim=(1, 2)))
 
 
+class OfItems(nn.Module):
+    """Reads the target alone, and has a parameter that it does not use."""
+
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__()
+        self.head = mlp(shape.item, [8], 0.0)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, batch: Encoded) -> Tensor:
+        return self.head(batch.items[batch.target]).squeeze(-1)  # type: ignore[no-any-return]
+
+
 class Column(Plain):
     """Forgets to squeeze."""
 

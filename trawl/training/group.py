@@ -1,6 +1,6 @@
 """The workers of one training: alone, or several that average gradients through torch.distributed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 Array = npt.NDArray[Any]
 
+_NONE, _DENSE = -1, -2  # what a worker has of a gradient; of a sparse one it is the number of its rows
+
 
 class Group(Protocol):
     rank: int
     size: int
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the workers."""
+        """Replace each gradient by its mean over the workers; where no worker has one, there is none afterwards."""
         ...
 
     def gather(self, piece: Array) -> Array:
@@ -48,14 +50,16 @@ class Distributed:
         self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """One exchange of numbers tells who has which gradients: a table that none has touched costs nothing."""
+        own = list(parameters)
+        sizes = self._numbers([_size(parameter) for parameter in own])
         dense = []
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            if parameter.grad.is_sparse:
-                parameter.grad = self._sparse(parameter.grad)
-            else:
+        for parameter, found in zip(own, sizes, strict=True):
+            if _DENSE in found:
+                parameter.grad = _dense(parameter)
                 dense.append(parameter.grad)
+            elif max(found) > _NONE:
+                parameter.grad = self._sparse(parameter, [max(0, rows) for rows in found])
         if not dense:
             return
         flat = torch.cat([g.reshape(-1) for g in dense])
@@ -65,23 +69,45 @@ class Distributed:
             gradient.copy_(part.view_as(gradient))
 
     def gather(self, piece: Array) -> Array:
-        whole = self._pieces(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float64)).to(self.device))
-        return torch.cat(whole).cpu().numpy()
+        own = torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float64)).to(self.device)
+        return torch.cat(self._pieces(own, self._numbers([len(own)])[0])).cpu().numpy()
 
-    def _sparse(self, gradient: Tensor) -> Tensor:
-        gradient = gradient.coalesce()
-        rows = torch.cat(self._pieces(gradient.indices()[0]))
-        values = torch.cat(self._pieces(gradient.values())) / self.size
-        return torch.sparse_coo_tensor(rows.unsqueeze(0), values, gradient.shape).coalesce()
+    def _sparse(self, parameter: nn.Parameter, rows: list[int]) -> Tensor:
+        """`rows`: of each worker's gradient."""
+        at, values = parameter.new_zeros(0, dtype=torch.int64), parameter.new_zeros(0, *parameter.shape[1:])
+        if parameter.grad is not None:
+            at, values = parameter.grad.indices()[0], parameter.grad.values()
+        at, values = (torch.cat(self._pieces(own, rows)) for own in (at, values))
+        return torch.sparse_coo_tensor(at.unsqueeze(0), values / self.size, parameter.shape).coalesce()
 
-    def _pieces(self, own: Tensor) -> list[Tensor]:
+    def _numbers(self, own: Sequence[int]) -> list[tuple[int, ...]]:
+        """For each of this worker's numbers, of which all workers have as many, those of all."""
+        mine = torch.tensor(own, dtype=torch.int64, device=self.device)
+        everyone = [torch.empty_like(mine) for _ in range(self.size)]
+        self.dist.all_gather(everyone, mine)
+        return list(zip(*(numbers.tolist() for numbers in everyone), strict=True))
+
+    def _pieces(self, own: Tensor, lengths: Sequence[int]) -> list[Tensor]:
         """Everyone's tensor; they may differ in their first dimension."""
-        length = torch.tensor([len(own)], device=own.device)
-        lengths = [torch.zeros_like(length) for _ in range(self.size)]
-        self.dist.all_gather(lengths, length)
-        longest = int(max(int(n) for n in lengths))
-        padded = own.new_zeros((longest, *own.shape[1:]))
+        padded = own.new_zeros((max(lengths), *own.shape[1:]))
         padded[: len(own)] = own
         everyone = [torch.empty_like(padded) for _ in range(self.size)]
         self.dist.all_gather(everyone, padded)
-        return [tensor[: int(n)] for tensor, n in zip(everyone, lengths, strict=True)]
+        return [tensor[:length] for tensor, length in zip(everyone, lengths, strict=True)]
+
+
+def _size(parameter: nn.Parameter) -> int:
+    """What this worker tells the others of the parameter's gradient."""
+    if parameter.grad is None:
+        return _NONE
+    if not parameter.grad.is_sparse:
+        return _DENSE
+    parameter.grad = parameter.grad.coalesce()
+    return len(parameter.grad.indices()[0])
+
+
+def _dense(parameter: nn.Parameter) -> Tensor:
+    """Its gradient for a sum with those of workers of which one has a dense one."""
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    return parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
