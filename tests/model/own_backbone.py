@@ -44,6 +44,28 @@ class OfItems(nn.Module):
         return self.head(batch.items[batch.target]).squeeze(-1)  # type: ignore[no-any-return]
 
 
+class WithZero(Plain):
+    """Has a loss of its own that comes to nothing."""
+
+    def forward(self, batch: Encoded) -> Any:
+        logit = super().forward(batch)
+        return Scores(logit, logit.new_zeros(len(logit)))
+
+
+class Sometimes(Plain):
+    """Has a loss of its own for samples whose last rating is the lowest, and none for batches without such."""
+
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__(shape, cfg)
+        self.low = nn.Linear(shape.item, 1)
+
+    def forward(self, batch: Encoded) -> Any:
+        logit, chosen = super().forward(batch), batch.levels[:, -1] == 1
+        if not chosen.any():
+            return logit
+        return Scores(logit, 0.1 * self.low(batch.items[batch.target]).square().squeeze(-1) * chosen)
+
+
 class Column(Plain):
     """Forgets to squeeze."""
 

@@ -105,8 +105,17 @@ def test_an_own_backbone_trains_predicts_and_loads(tmp_path: Path, monkeypatch: 
         bundle.model()
 
 
-def test_an_own_backbones_loss_is_noted(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
+def test_an_own_backbones_loss_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "model")
     progress, _ = trained(tmp_path, config("model.backbone=own_backbone:WithLoss", "training.epochs=2"))
-    sys.path.pop(0)
     assert all(epoch["auxiliary"] > 0 for epoch in progress.epochs)
+
+
+def test_an_own_loss_without_a_gradient_pulls_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "model")
+    cfg = config("training.epochs=2", "resources.gradient_norms=2")
+    progress, _ = trained(tmp_path, cfg.override("model.backbone=own_backbone:WithZero"))
+    plain, _ = trained(tmp_path / "plain", cfg.override("model.backbone=own_backbone:Plain"))
+    for one, other in zip(progress.epochs, plain.epochs, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+        assert set(one["norms"]) == {"rec"}

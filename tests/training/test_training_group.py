@@ -126,6 +126,15 @@ def test_a_backbone_that_does_not_read_users_leaves_their_table_and_its_unused_l
     np.testing.assert_array_equal(best["backbone.unused"], 1.0)
 
 
+def test_a_loss_of_its_own_that_not_every_batch_has_is_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
+    """Measured at each step, of which many have it in one worker's rows alone."""
+    own = ("model.backbone=own_backbone:Sometimes", "training.batch_size=11")
+    epochs, _ = agrees(tmp_path, config(*own, *SMALL, "extraction.source=none", "resources.gradient_norms=1"))
+    for epoch in epochs:
+        assert epoch["auxiliary"] > 0
+        assert epoch["norms"]["auxiliary"]["all"] > 0
+
+
 class _Counting(Distributed):
     """Notes how many numbers it sends in sums."""
 

@@ -199,6 +199,7 @@ class Training:
         record |= {name: float(s) / count for name, s in zip(("loss", *PARTS), sums, strict=True)}
         if not record["auxiliary"]:
             del record["auxiliary"]  # most backbones have none
+            now.norms.pop("auxiliary", None)
         record |= self.model.scales.values() | ({"norms": means(now.norms)} if now.norms else {})
         if gates := self.gates():
             record["gates"] = gates

@@ -27,7 +27,7 @@ class Parts:
     """Scalars; `plain` before their weights and without a gradient, `weighted` as they are summed."""
 
     plain: dict[str, Tensor]
-    weighted: dict[str, Tensor]  # those that count
+    weighted: dict[str, Tensor]  # those that count; the same ones in every batch and worker
 
     @property
     def total(self) -> Tensor:
@@ -58,7 +58,7 @@ class JointLoss:
             "auxiliary": rec.new_zeros(()) if output.auxiliary is None else output.auxiliary.sum() / rows,
         }
         weighted = {"rec": rec} | {part: self.scales.weighted(s, losses[part]) for part, s in self.sides.items()}
-        weighted |= {} if output.auxiliary is None else {"auxiliary": losses["auxiliary"]}
+        weighted["auxiliary"] = losses["auxiliary"]  # 0 where there is none: an own backbone's may come and go
         return Parts({name: loss.detach() for name, loss in losses.items()}, weighted)
 
     def _side(self, vectors: tuple[Tensor, ...] | None, pairs: Pairs | None, like: Tensor) -> Tensor:

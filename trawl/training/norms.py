@@ -33,7 +33,8 @@ class Norms:
         found = (p for side in sides if side.adapter is not None for p in side.adapter.parameters())
         adapters = list({id(p): p for p in found}.values())  # sides may share some
         for name, loss in parts.items():
-            loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            if loss.requires_grad:  # else its norm is 0; the other workers' need not be
+                loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
             self.group.average(self.model.parameters())
             total = sums.setdefault(name, [0.0, 0.0, 0.0])
             for place, value in enumerate((1.0, _norm(adapters), _norm(self.model.parameters()))):
