@@ -1,10 +1,13 @@
 """Device, precision and compilation of a training's steps."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from planted import config, planted
+from torch._dynamo.backends.registry import lookup_backend
 
 from trawl.config import Config
 from trawl.errors import ConfigError
@@ -126,12 +129,42 @@ def test_dropout_depends_on_seed_step_and_worker_alone(tmp_path: Path) -> None:
     assert not any(torch.equal(one, draws(*other)) for other in ((1, 3, 0), (0, 2, 0), (1, 2, 1)))
 
 
-def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
-    """Two epochs of a small model, compiled for any batch; equal but for rounding."""
-    cfg = config("extraction.source=none", "training.epochs=1", "training.batch_size=300")
-    plain = training(tmp_path / "plain", cfg).run()
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often compiled code of each class of module has run in training."""
+    runs, compile_of = Counter[str](), torch.compile
+
+    def counting(call: Any, *, dynamic: bool) -> Any:
+        def backend(graph: torch.fx.GraphModule, given: list[torch.Tensor]) -> Any:
+            made = lookup_backend("inductor")(graph, given)
+
+            def run(*values: Any) -> Any:
+                runs[type(call.__self__).__name__] += 1
+                return made(*values)
+
+            return run
+
+        return compile_of(call, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", counting)
+    return runs
+
+
+@pytest.mark.parametrize("backbone", ["din", "own_backbone:Plain"])
+def test_compiled_layers_learn_the_same(
+    tmp_path: Path, ran: Counter[str], backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a contrastive loss; each step runs compiled code of the backbone and of both adapters. Equal to the same
+    epoch as it is written, but for rounding."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "model")
+    cfg = config(f"model.backbone={backbone}", "training.w_item=0.1", "training.epochs=1", "training.batch_size=300")
+    run = training(tmp_path / "plain", cfg)
+    plain = run.run()
+    assert not ran
     compiled = training(tmp_path / "compiled", cfg.override("training.compile=true")).run()
-    for name in ("loss", "rec"):
+    assert ran["Adapter"] == 2 * run.steps
+    assert ran[type(run.model.backbone).__name__] >= run.steps
+    for name in ("loss", "rec", "ii"):
         assert compiled.epochs[0][name] == pytest.approx(plain.epochs[0][name], abs=1e-4)
     found, expected = compiled.epochs[0]["validation"], plain.epochs[0]["validation"]
     assert found["auc"] == pytest.approx(expected["auc"], abs=2e-3)

@@ -13,7 +13,6 @@ import torch
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.model.adapters import Adapter
-from trawl.model.backbones.base import Backbone
 from trawl.model.recommender import Output, Recommender
 from trawl.model.world import Batch, World
 
@@ -60,9 +59,9 @@ class Place:
         self.model, self.world = model.to(device), moved(world, device)
         self.half = cfg.training.precision == "bfloat16"
         if cfg.training.compile:
-            for module in model.modules():
-                if isinstance(module, Backbone | Adapter):
-                    module.compile(dynamic=True)
+            adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+            for module in (model.backbone, *adapters):  # the backbone may be somebody's own, of any class
+                module.compile(dynamic=True)
 
     def begin(self, epoch: int, step: int, rank: int) -> None:
         """Random numbers of a step (dropout) depend on seed, epoch, step and worker alone, so a resumed training draws
