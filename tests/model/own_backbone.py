@@ -66,6 +66,22 @@ class Sometimes(Plain):
         return Scores(logit, 0.1 * self.low(batch.items[batch.target]).square().squeeze(-1) * chosen)
 
 
+class Watching(Plain):
+    """Takes statistics of its batches, and has buffers that are constant or not saved."""
+
+    def __init__(self, shape: Shape, cfg: Model) -> None:
+        super().__init__(shape, cfg)
+        self.norm = nn.BatchNorm1d(shape.user, affine=False)
+        self.register_buffer("constant", torch.full((3,), 0.1))
+        self.register_buffer("met", torch.zeros(1), persistent=False)
+
+    def forward(self, batch: Encoded) -> Tensor:
+        self.norm(batch.user)
+        if self.training:
+            self.met = batch.items[batch.target].detach().mean().view(1)
+        return super().forward(batch)
+
+
 class Column(Plain):
     """Forgets to squeeze."""
 

@@ -135,8 +135,70 @@ def test_a_loss_of_its_own_that_not_every_batch_has_is_the_same_by_any_number_of
         assert epoch["norms"]["auxiliary"]["all"] > 0
 
 
+BUFFERS: dict[str, tuple[Tensor, Tensor, Tensor]] = {  # of either worker, and what both have afterwards
+    "differs": (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 8.0]), torch.tensor([2.0, 5.0])),
+    "one number": (torch.tensor(0.5), torch.tensor(1.0), torch.tensor(0.75)),
+    "half": (torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16), torch.full((2,), 0.5)),
+    "count": (torch.tensor(2**60 + 1), torch.tensor(5), torch.tensor(2**60 + 1)),
+    "small": (
+        torch.tensor([[7], [8]], dtype=torch.int16),
+        torch.zeros(2, 1, dtype=torch.int16),
+        torch.tensor([[7], [8]]),
+    ),
+    "flags": (torch.tensor([True, False]), torch.tensor([False, False]), torch.tensor([True, False])),
+    "transposed": (torch.eye(2).t(), torch.ones(2, 2).t(), torch.tensor([[1.0, 0.5], [0.5, 1.0]])),
+    "constant": (torch.full((1000,), 0.1), torch.full((1000,), 0.1), torch.full((1000,), 0.1)),
+    "empty": (torch.zeros(0), torch.zeros(0), torch.zeros(0)),
+}
+
+
+def _agreed(group: Distributed) -> tuple[dict[str, Any], list[int]]:
+    counting = _Counting()
+    buffers = {name: values[group.rank].clone() for name, values in BUFFERS.items()}
+    counting.agree(buffers.values())
+    counting.agree([])
+    return {name: buffer.tolist() for name, buffer in buffers.items()}, counting.sent
+
+
+def test_buffers_that_differ_are_made_the_same_and_no_others_are_sent(tmp_path: Path) -> None:
+    for found, sent in on_two(tmp_path, _agreed):
+        assert found == {name: after.tolist() for name, (_, _, after) in BUFFERS.items()}
+        assert sent == [len(BUFFERS), 2, 1, 2, 8, 4, 2, 4]  # of whole numbers and flags the bytes
+
+
+def _watches(group: Distributed | None, inputs: Inputs, cfg: Config) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The buffers in each state that is saved, and in the end."""
+    sys.path.insert(0, MODELS)
+    saved: list[dict[str, Any]] = []
+    training = Training(*material(inputs, cfg), cfg, group)
+
+    def report(record: Any, state: Any) -> None:
+        found = state()["model"] if record is None else state()["progress"]["best"]
+        saved.append({k: v.tolist() for k, v in found.items() if k.startswith("backbone.") and "head" not in k})
+
+    training.run(report)
+    sys.path.remove(MODELS)
+    return saved, {name: buffer.tolist() for name, buffer in training.model.backbone.named_buffers()}
+
+
+def test_statistics_of_an_own_backbone_are_of_all_workers_when_they_are_saved(tmp_path: Path) -> None:
+    """At checkpoints and at the end of an epoch. Shares are of one size here, so the mean is one worker's."""
+    own = ("model.backbone=own_backbone:Watching", "training.batch_size=64", "resources.checkpoint_steps=2")
+    cfg = config(*own, *SMALL, "extraction.source=none")
+    store, marks = planted(tmp_path, users=40)
+    inputs = Inputs(store, {name: marks[name] for name in MODEL.reads(cfg)}, work=("model", "x", "_work"))
+    work = partial(_watches, inputs=inputs, cfg=cfg)
+    (saved, alone), (one, first), (other, second) = work(None), *on_two(tmp_path, work)
+    assert one == other
+    assert len(one) == len(saved) > 4
+    assert one[0].keys() == {f"backbone.{name}" for name in alone} - {"backbone.met"}
+    assert first["norm.running_mean"] == pytest.approx(alone["norm.running_mean"], abs=1e-8)
+    assert first["constant"] == second["constant"] == alone["constant"]
+    assert first["met"] != second["met"]
+
+
 class _Counting(Distributed):
-    """Notes how many numbers it sends in sums."""
+    """Notes how many numbers it sends each time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,6 +213,10 @@ class _Noting:
     def all_reduce(self, tensor: Tensor) -> None:
         self.sent.append(tensor.numel())
         self.dist.all_reduce(tensor)
+
+    def broadcast(self, tensor: Tensor, source: int) -> None:
+        self.sent.append(tensor.numel())
+        self.dist.broadcast(tensor, source)
 
     def all_gather(self, everyone: list[Tensor], tensor: Tensor) -> None:
         self.sent.append(tensor.numel())

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from trawl.digests import digest_bytes
+
 Array = npt.NDArray[Any]
 
 _NONE, _DENSE = -1, -2  # what a worker has of a gradient; of a sparse one it is the number of its rows
@@ -21,6 +23,10 @@ class Group(Protocol):
         """Replace each gradient by its mean over the workers; where no worker has one, there is none afterwards."""
         ...
 
+    def agree(self, buffers: Iterable[Tensor]) -> None:
+        """Replace each that differs between workers: floating-point numbers by their mean, others by rank 0's."""
+        ...
+
     def gather(self, piece: Array) -> Array:
         """The workers' float64 arrays, one after another by rank."""
         ...
@@ -32,6 +38,9 @@ class Alone:
     rank, size = 0, 1
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        return
+
+    def agree(self, buffers: Iterable[Tensor]) -> None:
         return
 
     def gather(self, piece: Array) -> Array:
@@ -67,6 +76,25 @@ class Distributed:
         flat /= self.size
         for gradient, part in zip(dense, torch.split(flat, [g.numel() for g in dense]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def agree(self, buffers: Iterable[Tensor]) -> None:
+        """Digests tell which differ: what is constant, a large table say, is neither sent nor rounded."""
+        own = list(buffers)
+        if not own:
+            return
+        for buffer, digests in zip(own, self._numbers([_digest(buffer) for buffer in own]), strict=True):
+            if len(set(digests)) > 1:
+                self._agree(buffer)
+
+    def _agree(self, buffer: Tensor) -> None:
+        if buffer.is_floating_point():
+            mean = buffer.double()
+            self.dist.all_reduce(mean)
+            buffer.copy_(mean / self.size)
+            return
+        whole = _bytes(buffer).clone()  # as bytes: not every type of number can be sent
+        self.dist.broadcast(whole, 0)
+        buffer.copy_(whole.view(buffer.dtype).view_as(buffer))
 
     def gather(self, piece: Array) -> Array:
         own = torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float64)).to(self.device)
@@ -104,6 +132,15 @@ def _size(parameter: nn.Parameter) -> int:
         return _DENSE
     parameter.grad = parameter.grad.coalesce()
     return len(parameter.grad.indices()[0])
+
+
+def _bytes(buffer: Tensor) -> Tensor:
+    return buffer.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def _digest(buffer: Tensor) -> int:
+    """Of its content, below 2^60."""
+    return int(digest_bytes(_bytes(buffer).cpu().numpy().data)[:15], 16)
 
 
 def _dense(parameter: nn.Parameter) -> Tensor:

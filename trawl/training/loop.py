@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trawl.config import Config
 from trawl.model import uses
+from trawl.model.backbones.own import is_own, kept
 from trawl.model.bundle import precision
 from trawl.model.lexicon import Array, Ints
 from trawl.model.recommender import Recommender
@@ -160,10 +161,14 @@ class Training:
                 report(None, self.state)
                 started = time.perf_counter()
         now.seconds += time.perf_counter() - started
+        self._share()
 
     def _share(self) -> None:
-        """Every worker's sums of the epoch so far, for the state: one worker saves it and all go on from it."""
+        """What workers have of their own, for the state: one worker saves it and all go on from it. Every worker's sums
+        of the epoch so far; and statistics that an own backbone takes of its batches, which validation reads too."""
         now = self.progress
+        if is_own(self.model.name):
+            self.group.agree(kept(self.model.backbone))
         self._sums = self.group.gather(np.asarray(now.sums)).reshape(self.group.size, -1).tolist()
         check_losses(self._sums, now.epoch, now.step, self.cfg.training)
 
@@ -192,7 +197,6 @@ class Training:
 
     def _close_epoch(self, validation: dict[str, float]) -> None:
         now, count = self.progress, len(self.material.train)
-        self._share()
         check_scores(validation, now.epoch, self.cfg.training)
         sums = np.asarray(self._sums).mean(axis=0)
         record: dict[str, Any] = {"epoch": now.epoch}

@@ -86,6 +86,12 @@ def scored(name: str, module: nn.Module, batch: Encoded) -> Scores:
     return scores
 
 
+def kept(module: nn.Module) -> list[Tensor]:
+    """The buffers that are saved with the module, as a BatchNorm's statistics are."""
+    saved = module.state_dict()
+    return [buffer for name, buffer in module.named_buffers() if name in saved]
+
+
 def fault(name: str, what: str, error: Exception) -> ConfigError:
     """An error of somebody's own code, in one line with the place in that code."""
     text = " ".join(str(error).split())
