@@ -1,9 +1,11 @@
 """kill -9 of a worker, or of the driver, of a training on two Ray Train workers: it goes on in the middle of an epoch.
 
 Checkpoints go to a store on disk, or on a server that speaks S3. The numbers of every epoch are those of the same
-training undisturbed, to the last digit.
+training undisturbed, to the last digit. Those of a training that begins anew are too, so a mark in the checkpoints
+tells that it went on from one.
 """
 
+import io
 import json
 import re
 import time
@@ -13,9 +15,13 @@ from typing import Any
 import driver
 import psutil
 import pytest
+import torch
 from s3_server import root
 
 from trawl.store import Store
+from trawl.training.checkpoints import STATE, newest
+
+MARK = 1e6  # seconds that no epoch takes
 
 SETTINGS = (
     "resources.launcher=ray_train",
@@ -28,18 +34,43 @@ SETTINGS = (
 )
 
 
-def work(store: Store) -> list[str]:
-    """Names of the checkpoints of the model that is being trained."""
+def home(store: Store) -> tuple[str, ...] | None:
+    """Where the checkpoints of the model lie that is being trained."""
     found = [mark for artifact, mark in store.artifacts() if artifact == "model"]
-    if len(found) != 1:
-        return []
-    return [n for n in store.names("model", found[0], "_work", "train") if n.startswith("checkpoint_")]
+    return ("model", found[0], "_work", "train") if len(found) == 1 else None
 
 
-def epochs(store: Store) -> list[dict[str, Any]]:
+def work(store: Store) -> list[str]:
+    """Names of its checkpoints."""
+    folder = home(store)
+    return [] if folder is None else [n for n in store.names(*folder) if n.startswith("checkpoint_")]
+
+
+def marked(store: Store) -> bool:
+    """Whether there are two checkpoints, as many as are kept, both of the middle of an epoch. If so, a training that
+    goes on from one has the mark among its epoch's seconds; the one that wrote them has it not."""
+    folder, names = home(store), work(store)
+    if folder is None or len(names) < 2:
+        return False
+    for name in names:
+        found = newest(store, folder, [name])
+        if found is None:  # it is being written
+            return False
+        state, data = torch.load(found[0], weights_only=True), io.BytesIO()
+        if not state["progress"]["step"]:
+            return False
+        state["progress"]["seconds"] = MARK
+        torch.save(state, data)
+        store.write_bytes(data.getvalue(), *folder, name, STATE)
+    return work(store) == names
+
+
+def epochs(store: Store) -> tuple[list[dict[str, Any]], bool]:
+    """What is told of them but for the seconds; whether those have the mark."""
     mark = next(mark for artifact, mark in store.artifacts() if artifact == "model")
     found = json.loads(store.read_text("model", mark, "metrics.json"))["epochs"]
-    return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in found]
+    seconds = [epoch.pop("seconds") for epoch in found]
+    return found, max(seconds) >= MARK
 
 
 def kill_a_worker() -> bool:
@@ -56,7 +87,8 @@ def kill_a_worker() -> bool:
 def test_a_killed_training_goes_on_mid_epoch(
     tmp_path: Path, whom: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 of a worker or the driver between two checkpoints of an epoch: equal metrics in every epoch."""
+    """kill -9 of a worker or the driver between two checkpoints of an epoch: it goes on from there, and the metrics of
+    every epoch are equal."""
     monkeypatch.setenv("TRAWL_NODE_CACHE", str(tmp_path / "node"))
     driver.run([*driver.words(tmp_path / "r.toml", str(tmp_path / "calm"), *SETTINGS), "--until", "model"])
     with root(where, tmp_path, monkeypatch) as uri:
@@ -65,7 +97,7 @@ def test_a_killed_training_goes_on_mid_epoch(
 
         def strike() -> bool:
             time.sleep(0.1)
-            if kills[0] or len(work(store)) < 2:  # two are kept: the second one is of the middle of an epoch
+            if kills[0] or not marked(store):
                 return False
             if whom == "driver":
                 kills[0] += 1
@@ -80,4 +112,7 @@ def test_a_killed_training_goes_on_mid_epoch(
             before = work(store)
             assert before, "its checkpoints are there for the next driver"
             assert driver.run(words)[0]
-        assert epochs(store) == epochs(Store(str(tmp_path / "calm")))
+        (found, resumed), (calm, disturbed) = epochs(store), epochs(Store(str(tmp_path / "calm")))
+        assert found == calm
+        assert resumed, "it began anew"
+        assert not disturbed
