@@ -1,18 +1,22 @@
 """The model and predictions stages on a planted world."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import small
 from planted import config, fit, planted
+from worlds import publish, table
 
 from trawl.errors import InputError
 from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
+from trawl.training import corpus, loading, trainer
 from trawl.training.evaluate import evaluate
 from trawl.training.stage import MODEL
 
@@ -148,6 +152,58 @@ def test_switched_off_parts_are_no_keys() -> None:
     marks = dict.fromkeys((*MODEL.reads(knowing), "item_positives"), "x")
     one, other = (fingerprint(MODEL, none.override(f"training.w_item={w}"), marks) for w in (0.0, 0.5))
     assert one == other
+
+
+@pytest.mark.parametrize("data", ["memory", "stream"])
+def test_a_driver_of_workers_holds_no_training_set_and_publishes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    """A worker's part of it is done by this process here; the files are those of a training in a task of its own."""
+    facts = ("training.w_item=0.1", "training.fact_positives=['shelf']", "training.fact_cap=7")
+    cfg = config(*facts, "training.epochs=1", "data.cold_items=0.1", f"resources.training_data={data}")
+    working, made = [False], []
+
+    def watched(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **more: Any) -> Any:
+            assert working[0], f"the driver calls {name}"
+            made.append(name)
+            return make(*arguments, **more)
+
+        return called
+
+    def train_on_ray(make: Callable[[], Any], *rest: Any) -> Any:
+        working[0] = True
+        found = make()
+        working[0] = False
+        return trainer.train_here(*found, *rest)
+
+    files = []
+    for launcher in ("task", "ray_train"):
+        store, marks = planted(tmp_path / launcher, cold=(1, 2))
+        rows = [{"entity": i, "relation": "shelf", "value": f"s{i % 3 + 5 * (i % 2)}"} for i in range(1, 31)]
+        marks["facts"] = publish(store, "facts", [table("facts", rows)])
+        if launcher == "ray_train":
+            monkeypatch.setattr(trainer, "train_on_ray", train_on_ray)
+            for module, name in ((loading, "behaviour_of"), (loading, "samples_of"), (corpus, "build_world")):
+                monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
+        mark = run_stage(MODEL, cfg.override(f"resources.launcher={launcher}"), store, marks, Inline()).fingerprint
+        folder = Path(store.path("model", mark))
+        summary = json.loads((folder / "metrics.json").read_text())
+        files.append({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.stem == "model"})
+        files[-1] |= {"summary": [summary[key] for key in ("samples", "facts", "best_epoch")]}
+    assert made == ["behaviour_of", "samples_of", "samples_of", "build_world"]
+    assert files[0] == files[1]
+    assert len(files[0]) == 3
+
+
+@pytest.mark.parametrize("launcher", ["task", "ray_train"])
+def test_samples_of_one_label_are_refused_before_workers_start(tmp_path: Path, launcher: str) -> None:
+    store, marks = planted(tmp_path, users=20)
+    samples = Inputs(store, marks).table("samples")
+    one = samples.set_column(samples.column_names.index("label"), "label", pa.array([False] * samples.num_rows))
+    marks["samples"] = publish(store, "samples", [one])
+    with pytest.raises(InputError, match=r"every training label is 0 .*not above data.like_above = 3\); set"):
+        run_stage(MODEL, config(f"resources.launcher={launcher}"), store, marks, Inline())
 
 
 def test_a_finished_model_is_not_trained_again(tmp_path: Path) -> None:

@@ -96,18 +96,21 @@ def _likes(tables: Tables, kept: Array, items: Array, cfg: Config) -> Array:
 
 def build_world(tables: Tables, lexicon: Lexicon, dtype: torch.dtype = torch.float32) -> World:
     """Entities of all users and items, coded by the lexicon."""
-    users = {
-        k: torch.from_numpy(v) for k, v in field_codes(tables.user_fields, lexicon.user_fields, lexicon.numeric).items()
-    }
-    items = {
-        k: torch.from_numpy(v) for k, v in field_codes(tables.item_fields, lexicon.item_fields, lexicon.numeric).items()
-    }
+    users, items = (coded(tables, lexicon, side) for side in uses.SIDES)
     user_rows, item_rows = rows_of(lexicon.users, tables.users), rows_of(lexicon.items, tables.items)
     known = tables.knowledge
     return World(
         users=with_knowledge(known, lexicon, "user", Entities(user_rows, users), dtype),
         items=with_knowledge(known, lexicon, "item", Entities(item_rows, items), dtype),
     )
+
+
+def coded(tables: Tables, lexicon: Lexicon, side: uses.Side) -> dict[str, torch.Tensor]:
+    """field -> (n + 1, m) codes of its values, of all users or items."""
+    fields, values = tables.user_fields, lexicon.user_fields
+    if side == "item":
+        fields, values = tables.item_fields, lexicon.item_fields
+    return {name: torch.from_numpy(codes) for name, codes in field_codes(fields, values, lexicon.numeric).items()}
 
 
 def axes_of(known: Knowledge, seen: Array, size: int) -> tuple[Array, Array]:
@@ -157,6 +160,21 @@ def check_genres(item_fields: Mapping[str, Sequence[str]], cfg: Config) -> None:
         raise InputError(
             f"model.similarity_field: field {name!r} has {len(item_fields[name]):,} values, at most {_GENRES} are "
             'compared; take model.similarity_of = ["kg"] for such facts'
+        )
+
+
+def check_labels(samples: int, liked: int, cfg: Config) -> None:
+    """Raises InputError where there is nothing to learn from or to tell apart, as in a log of clicks alone."""
+    if not samples:
+        raise InputError(
+            "samples: there is no training row: give data.split a share of training users with interactions behind "
+            "their cut-off (data.cutoff_max), and data.cold_items a share below 1"
+        )
+    if liked in (0, samples):
+        above = f"{'above' if liked else 'not above'} data.like_above = {cfg.data.like_above:g}"
+        raise InputError(
+            f"samples: every training label is {int(liked > 0)} (all ratings are {above}); set data.like_above between "
+            "the ratings; a log without negatives is not enough to train on"
         )
 
 

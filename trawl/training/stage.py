@@ -1,6 +1,8 @@
 """Room 6b: `model`, a folder with the trained model, and `predictions` of the validation and test rows."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trawl.config import Config
-from trawl.errors import InputError
 from trawl.inputs import Inputs
 from trawl.model import uses
 from trawl.model.keys import keys
@@ -19,6 +20,8 @@ from trawl.schemas import TEST, TRAIN, VALID
 from trawl.stage import Stage, Task, Worker, per_part
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trawl.model.bundle import Bundle, Catalogue
     from trawl.model.lexicon import Knowledge, Lexicon
     from trawl.model.recommender import Recommender
@@ -98,7 +101,7 @@ def material(inputs: Inputs, cfg: Config) -> "tuple[Recommender, Material]":
 def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     from trawl.model.bundle import precision
     from trawl.training.batches import kept_rows
-    from trawl.training.corpus import build_world, first_items, learn
+    from trawl.training.corpus import build_world, check_labels, first_items, learn
     from trawl.training.loading import behaviour_of, samples_of, streams
     from trawl.training.loop import Material
 
@@ -108,7 +111,7 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     stream = streams(inputs, cfg)
     behaviour = behaviour_of(inputs, cfg, whole, kept, lexicon, stream)
     train, valid = (samples_of(inputs, behaviour, name, stream) for name in (TRAIN, VALID))
-    _check_labels(train.label, cfg)
+    check_labels(len(train), int(np.count_nonzero(train.label)), cfg)
     world = build_world(whole, lexicon, precision(cfg))
     seen = {"user": world.users.rows.numpy() > 0, "item": world.items.rows.numpy() > 0}
     partners = {side: _partners(inputs, cfg, side, seen[side]) for side in uses.SIDES if uses.weight(cfg, side) > 0}
@@ -116,19 +119,41 @@ def _learned(inputs: Inputs, cfg: Config) -> "tuple[Lexicon, Material]":
     return lexicon, Material(world=world, behaviour=behaviour, train=train, valid=valid, partners=partners, start=start)
 
 
-def _check_labels(labels: npt.NDArray[Any], cfg: Config) -> None:
-    """Raises InputError where there is nothing to learn from or to tell apart, as in a log of clicks alone."""
-    if not len(labels):
-        raise InputError(
-            "samples: there is no training row: give data.split a share of training users with interactions behind "
-            "their cut-off (data.cutoff_max), and data.cold_items a share below 1"
-        )
-    if labels.min() == labels.max():
-        above = f"{'above' if labels[0] else 'not above'} data.like_above = {cfg.data.like_above:g}"
-        raise InputError(
-            f"samples: every training label is {int(labels[0])} (all ratings are {above}); set data.like_above between "
-            "the ratings; a log without negatives is not enough to train on"
-        )
+@dataclass(frozen=True)
+class _About:
+    """What is published of a training beside its weights."""
+
+    lexicon: "Lexicon"
+    codes: "Mapping[str, Tensor]"  # of the items' fields
+    samples: int
+    facts: dict[str, int] | None  # what is told of those that positives share
+
+
+def _about(lexicon: "Lexicon", found: "Material") -> _About:
+    facts = found.partners["item"].facts if "item" in found.partners else None
+    return _About(lexicon, found.world.items.fields, len(found.train), None if facts is None else facts.told())
+
+
+def _surveyed(inputs: Inputs, cfg: Config) -> _About:
+    """The same of the tables, read a part at a time: for a driver, whose workers hold the training set.
+
+    Raises InputError as they would, before they are started.
+    """
+    from trawl.training.batches import kept_rows
+    from trawl.training.corpus import check_labels, coded, learn
+
+    whole = tables(inputs, cfg)
+    lexicon = learn(whole, kept_rows(whole), cfg)
+    samples = liked = 0
+    for part in inputs.each("samples", ["split", "label"]):
+        labels = part["label"].filter(pc.equal(part["split"], TRAIN))
+        samples, liked = samples + len(labels), liked + (pc.sum(labels).as_py() or 0)
+    check_labels(samples, liked, cfg)
+    facts = None
+    if "facts" in reads(cfg):
+        seen = np.isin(np.arange(whole.items + 1), lexicon.items)
+        facts = _facts(inputs, cfg, seen & _texts(inputs, cfg, "item")).told()
+    return _About(lexicon, coded(whole, lexicon, "item"), samples, facts)
 
 
 def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np.bool_]) -> "Partners":
@@ -137,7 +162,7 @@ def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np
 
     training, table = cfg.training, f"{side}_positives"
     columns = [inputs.array(table, name) for name in ("anchor", "rank", "partner")]
-    texts = np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0)
+    texts = _texts(inputs, cfg, side)
     by_score = training.positives > 1 and training.positive_sampling == "score"
     return Partners(
         (columns[0], columns[1], columns[2]),
@@ -149,6 +174,11 @@ def _partners(inputs: Inputs, cfg: Config, side: uses.Side, seen: npt.NDArray[np
         low=training.low_negatives if training.negatives == "low_swing" else 0,
         pool=seen,
     )
+
+
+def _texts(inputs: Inputs, cfg: Config, side: uses.Side) -> npt.NDArray[np.bool_]:
+    """(count + 1,) bool: entities that one of the adapters' sources knows."""
+    return np.asarray(np.any([knowledge(inputs, matrix).text for matrix in uses.sources(cfg, side)], axis=0))
 
 
 def _facts(inputs: Inputs, cfg: Config, usable: npt.NDArray[np.bool_]) -> "Facts":
@@ -165,25 +195,26 @@ def train(inputs: Inputs, cfg: Config, folder: Path) -> dict[str, Any]:
     from trawl.training.trainer import train_here, train_on_ray
 
     alone = cfg.resources.launcher == "task"
-    lexicon, found = _learned(inputs, cfg)
     if alone:
-        model = new_model(lexicon.sizes(), cfg, found.start)
+        lexicon, found = _learned(inputs, cfg)
+        model, about = new_model(lexicon.sizes(), cfg, found.start), _about(lexicon, found)
         progress, peak = train_here(model, found, cfg, inputs.store, inputs.work)
     else:
+        about = _surveyed(inputs, cfg)
         progress, peak = train_on_ray(partial(material, inputs, cfg), cfg, inputs.store, inputs.work)
     bundle.write(
         bundle.Bundle(
             cfg=cfg,
-            lexicon=lexicon,
+            lexicon=about.lexicon,
             weights=progress.best,
-            catalogue=_catalogue(inputs, cfg, lexicon, found),
+            catalogue=_catalogue(inputs, cfg, about),
             fingerprints=inputs.fingerprints,
         ),
         folder,
     )
-    summary = _summary(progress, len(found.train), 1 if alone else cfg.resources.training_workers)
-    if "item" in found.partners and (facts := found.partners["item"].facts):
-        summary["facts"] = facts.told() | {"relations": list(cfg.training.fact_positives)}
+    summary = _summary(progress, about.samples, 1 if alone else cfg.resources.training_workers)
+    if about.facts is not None:
+        summary["facts"] = about.facts | {"relations": list(cfg.training.fact_positives)}
     (folder / "metrics.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     notes = {k: v for k, v in summary.items() if k != "epochs"}
     return notes | {"validation": summary["epochs"][progress.best_epoch]["validation"], "peak_mib": peak}
@@ -202,13 +233,13 @@ def _summary(progress: "Progress", samples: int, workers: int) -> dict[str, Any]
     }
 
 
-def _catalogue(inputs: Inputs, cfg: Config, lexicon: "Lexicon", found: "Material") -> "Catalogue":
+def _catalogue(inputs: Inputs, cfg: Config, about: _About) -> "Catalogue":
     from trawl.model.bundle import Catalogue, catalogued
 
     return Catalogue(
-        users=inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(lexicon.users - 1)),
+        users=inputs.mapped("users", ["user_id"]).column("user_id").take(pa.array(about.lexicon.users - 1)),
         items=inputs.mapped("items", ["item_id"]).column("item_id"),
-        codes=found.world.items.fields,
+        codes=about.codes,
         knowledge={matrix: knowledge(inputs, matrix) for matrix in catalogued(cfg)},
     )
 
