@@ -38,6 +38,7 @@ from trawl.training.machine import settle
 
 BATCHES, BOUND = 40, 1.03
 HYBRID = (
+    *bench.REPLACE,
     *("model.adapter=hybrid", "model.shared_experts=3", "model.dedicated_experts=3"),
     *("model.expert_hidden=128", "model.adapter_dim=32"),
 )

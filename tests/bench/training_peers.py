@@ -28,7 +28,7 @@ import numpy as np
 import peers
 import pyarrow as pa
 import torch
-from training import ITEMS, USERS, gflops, prepare, tables
+from training import ITEMS, REPLACE, USERS, gflops, prepare, tables
 
 from trawl.config import Config
 from trawl.schemas import FIELDS
@@ -66,7 +66,7 @@ def one_field_each(knowledge: bool) -> Tables:
 def ours(backbone: str, size: int, knowledge: bool) -> tuple[Training, Material]:
     source = "raw" if knowledge else "none"
     settings = [f"extraction.source={source}", f"model.backbone={backbone}", f"training.batch_size={size}"]
-    settings += ["model.history_knowledge=false"] if knowledge else []  # as KAR: of the user and the target
+    settings += [*REPLACE, "model.history_knowledge=false"] if knowledge else []  # as KAR: of the user and the target
     return prepare(one_field_each(knowledge), Config().override(*settings))
 
 

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from training import gflops, prepare, tables
+from training import REPLACE, gflops, prepare, tables
 
 from trawl.config import Config
 from trawl.training.corpus import Tables
@@ -61,7 +61,13 @@ def steps_of(training: Training, steps: int) -> list[tuple[int, object]]:
 
 
 def row(whole: Tables, backbone: str, arm: str, size: int, steps: int) -> list[str]:
-    settings = ("extraction.source=raw", *ARMS[arm], f"model.backbone={backbone}", f"training.batch_size={size}")
+    settings = (
+        "extraction.source=raw",
+        *REPLACE,
+        *ARMS[arm],
+        f"model.backbone={backbone}",
+        f"training.batch_size={size}",
+    )
     training, material = prepare(whole, Config().override(*settings))
     training.model.train()
     found = steps_of(training, steps + 5)
