@@ -203,7 +203,7 @@ class _Counting(Distributed):
     def __init__(self) -> None:
         super().__init__()
         self.sent: list[int] = []
-        self.dist = _Noting(self.dist, self.sent)
+        self.dist = _Noting(self.dist, self.sent)  # type: ignore[assignment]
 
 
 class _Noting:

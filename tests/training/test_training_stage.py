@@ -177,7 +177,7 @@ def test_a_driver_of_workers_holds_no_training_set_and_publishes_the_same(
         working[0] = False
         return trainer.train_here(*found, *rest)
 
-    files = []
+    files: list[dict[str, Any]] = []
     for launcher in ("task", "ray_train"):
         store, marks = planted(tmp_path / launcher, cold=(1, 2))
         rows = [{"entity": i, "relation": "shelf", "value": f"s{i % 3 + 5 * (i % 2)}"} for i in range(1, 31)]
