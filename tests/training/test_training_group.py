@@ -76,11 +76,12 @@ def _averages(group: Distributed) -> dict[str, Any]:
     return {n: None if g is None else (g.is_sparse, g.to_dense().tolist()) for n, g in grads.items()}
 
 
-def test_gradients_that_not_all_workers_have_are_averaged(tmp_path: Path) -> None:
-    one, other = on_two(tmp_path, _averages)
+def test_gradients_that_not_all_workers_have_are_averaged(exchanged: list[dict[str, Any]]) -> None:
+    one, other = (found["averages"] for found in exchanged)
     assert one == other
-    assert one.pop("nobody's") is None
-    for name, (sparse, mean) in one.items():
+    assert one["nobody's"] is None
+    for name in GRADIENTS.keys() - {"nobody's"}:
+        sparse, mean = one[name]
         pieces = [own.to_dense() for own in GRADIENTS[name] if own is not None]
         np.testing.assert_allclose(mean, (sum(pieces, start=torch.zeros(4, 2)) / 2).numpy(), err_msg=name)
         assert sparse == name.startswith("sparse"), name
@@ -160,8 +161,8 @@ def _agreed(group: Distributed) -> tuple[dict[str, Any], list[int]]:
     return {name: buffer.tolist() for name, buffer in buffers.items()}, counting.sent
 
 
-def test_buffers_that_differ_are_made_the_same_and_no_others_are_sent(tmp_path: Path) -> None:
-    for found, sent in on_two(tmp_path, _agreed):
+def test_buffers_that_differ_are_made_the_same_and_no_others_are_sent(exchanged: list[dict[str, Any]]) -> None:
+    for found, sent in (worker["agreed"] for worker in exchanged):
         assert found == {name: after.tolist() for name, (_, _, after) in BUFFERS.items()}
         assert sent == [len(BUFFERS), 2, 1, 2, 8, 4, 2, 4]  # of whole numbers and flags the bytes
 
@@ -232,6 +233,16 @@ def _sends(group: Distributed) -> list[int]:
     return counting.sent
 
 
-def test_what_no_worker_has_touched_is_not_sent(tmp_path: Path) -> None:
+def test_what_no_worker_has_touched_is_not_sent(exchanged: list[dict[str, Any]]) -> None:
     """As when the norm of a contrastive part is measured, whose gradient no ID table has."""
-    assert on_two(tmp_path, _sends) == [[3, 15], [3, 15]]
+    assert [found["sends"] for found in exchanged] == [[3, 15], [3, 15]]
+
+
+def _exchanges(group: Distributed) -> dict[str, Any]:
+    return {"averages": _averages(group), "agreed": _agreed(group), "sends": _sends(group)}
+
+
+@pytest.fixture(scope="module")
+def exchanged(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two workers made of all that needs no training."""
+    return on_two(tmp_path_factory.mktemp("exchanged"), _exchanges)
