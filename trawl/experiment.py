@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from trawl import pipeline
+from trawl import pipeline, uses
 from trawl.arms import changes_of, chosen
 from trawl.config import Config
 from trawl.errors import ConfigError
 from trawl.inputs import Inputs
-from trawl.model import uses
 from trawl.runs import Cell, Run, claim
 from trawl.stage import Executor, Outcome
 from trawl.store import Store

@@ -20,7 +20,8 @@ class Note:
 
 def described(section: type[BaseModel], prefix: str = "") -> Iterator[Note]:
     """Every key of a section and of those below it, in the order of the code."""
-    comments = _comments(section)
+    bases = [base for base in section.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]
+    comments = {name: text for base in bases for name, text in _comments(base).items()}
     for name, info in section.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -1,21 +1,18 @@
 """What keys of several sections must agree on. Each rule yields a line that names the keys and what to set."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from trawl.model import uses
-
-if TYPE_CHECKING:
-    from trawl.config import Config
+from trawl import uses
+from trawl.sections_all import Sections
 
 
-def faults(cfg: "Config") -> Iterator[str]:
+def faults(cfg: Sections) -> Iterator[str]:
     """What does not fit together, the first of it first."""
     for rule in _RULES:
         yield from rule(cfg)
 
 
-def _adapters(cfg: "Config") -> Iterator[str]:
+def _adapters(cfg: Sections) -> Iterator[str]:
     model = cfg.model
     users, items = (uses.adapts(cfg, side) for side in uses.SIDES)
     if "kg" in model.knowledge and model.side == "user" and model.injection != "none" and not items:
@@ -28,7 +25,7 @@ def _adapters(cfg: "Config") -> Iterator[str]:
         )
 
 
-def _contrastive(cfg: "Config") -> Iterator[str]:
+def _contrastive(cfg: Sections) -> Iterator[str]:
     training, kept = cfg.training, cfg.swing.top_k
     adapted = any(uses.adapts(cfg, side) for side in uses.SIDES)
     if cfg.model.adapter == "raw" and adapted and (training.w_user > 0 or training.w_item > 0):
@@ -37,7 +34,7 @@ def _contrastive(cfg: "Config") -> Iterator[str]:
         yield f"training.positives = {training.positives} is above swing.top_k = {kept}, so many of each are kept"
 
 
-def _facts(cfg: "Config") -> Iterator[str]:
+def _facts(cfg: Sections) -> Iterator[str]:
     facts = cfg.facts
     kg = "kg" in cfg.model.knowledge or (cfg.model.similarity and "kg" in cfg.model.similarity_of)
     if kg and not (facts.fields or facts.table):
@@ -47,7 +44,7 @@ def _facts(cfg: "Config") -> Iterator[str]:
             yield f"facts.relations names {name!r}, which model.ignored_fields keeps from the model; take it out of one"
 
 
-def _stars(cfg: "Config") -> Iterator[str]:
+def _stars(cfg: Sections) -> Iterator[str]:
     answers = cfg.extraction.base == "extracted" and cfg.extraction.family != "trawl"
     if cfg.model.features == "ids" and answers and uses.adapts(cfg, "user"):
         yield (
@@ -56,7 +53,7 @@ def _stars(cfg: "Config") -> Iterator[str]:
         )
 
 
-def _engines(cfg: "Config") -> Iterator[str]:
+def _engines(cfg: Sections) -> Iterator[str]:
     extraction, base = cfg.extraction, cfg.extraction.base
     if base == "given" and not extraction.given:
         yield "extraction.given is needed: a Parquet file with the columns item_id, text"
@@ -71,12 +68,12 @@ def _engines(cfg: "Config") -> Iterator[str]:
             yield "extraction.model is needed: the model's name at http.base_url"
 
 
-def _resources(cfg: "Config") -> Iterator[str]:
+def _resources(cfg: Sections) -> Iterator[str]:
     if cfg.resources.launcher == "task" and cfg.resources.training_workers > 1:
         yield "resources.launcher = task trains on one worker; set it to ray_train for training_workers > 1"
 
 
-_RULES: tuple[Callable[["Config"], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Sections], Iterator[str]], ...] = (
     _adapters,
     _contrastive,
     _facts,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trawl import arms, experiment
+from trawl import arms, experiment, uses
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.model import uses
 from trawl.runs import Cell
 
 AXES = ("w_user", "w_item", "temperature")

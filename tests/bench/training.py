@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 from trawl.model.backbones.base import mlp
 from trawl.schemas import FIELDS
 from trawl.training.batches import Behaviour, epoch_batches, kept_rows

@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import small
 
-from trawl import experiment, recipes
+from trawl import experiment, recipes, uses
 from trawl.config import Config
 from trawl.executors import Inline
 from trawl.inputs import Inputs
-from trawl.model import uses
 from trawl.runs import Cell
 from trawl.store import Store
 

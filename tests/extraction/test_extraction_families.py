@@ -49,9 +49,9 @@ def test_what_the_prompts_of_a_family_are_made_of(family: str, side: str, tables
 
 
 def test_the_runner_makes_what_was_extracted_of_items_before_users_prompts() -> None:
-    order = pipeline.needed(Config().override("extraction.family=kellmrec"))
+    order = pipeline.needed(Config().override("extraction.family=kellmrec", "model.side=both"))
     assert order.index("item_answers") < order.index("user_prompts")
-    without = pipeline.needed(Config().override("extraction.family=kar"))
+    without = pipeline.needed(Config().override("extraction.family=kar", "model.side=both"))
     assert not {"knowledge", "entities", "item_texts"} & set(without)
 
 

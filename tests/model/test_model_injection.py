@@ -9,9 +9,9 @@ from three_rows import batch
 from torch import Tensor
 from torch.nn import functional
 
+from trawl import uses
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.model import uses
 from trawl.model.adapters import Adapters, HybridExperts
 from trawl.model.backbones import BACKBONES
 from trawl.model.keys import keys

@@ -7,9 +7,10 @@ from small import REPLACE
 from three_rows import batch
 from torch.nn import functional
 
+from trawl import uses
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.model import similarity, uses
+from trawl.model import similarity
 from trawl.model.adapters import Adapter, MixtureOfExperts, TwoLayers
 from trawl.model.backbones import BACKBONES, backbone
 from trawl.model.backbones.base import Encoded, Shape

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from trawl import uses
 from trawl.config import Config
 from trawl.errors import ArtifactError
 from trawl.export.vectors import Detached
-from trawl.model import uses
 from trawl.model.bundle import (
     CARD,
     ITEMS,

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from trawl import files
+from trawl import files, uses
 from trawl.errors import InputError
 from trawl.export import rows as raw
 from trawl.export.bundle import Served, read
-from trawl.model import uses
 from trawl.model.bundle import CARD, precision
 from trawl.model.lexicon import Array, field_codes, levels_of, ranges, rate_bins
 from trawl.model.world import Batch, Entities, Seen, World

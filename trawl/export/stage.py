@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from trawl import uses
 from trawl.config import Config
 from trawl.inputs import Inputs
-from trawl.model import uses
 from trawl.stage import Stage, Task, Worker, always, per_part
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trawl.model import uses
+from trawl import uses
 from trawl.model.bundle import Bundle, precision
 from trawl.model.lexicon import Knowledge, frozen
 

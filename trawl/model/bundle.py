@@ -22,10 +22,10 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
+from trawl import uses
 from trawl.config import Config
 from trawl.digests import digest_bytes, digest_json
 from trawl.errors import ArtifactError, ConfigError
-from trawl.model import uses
 from trawl.model.keys import OFF, keys
 from trawl.model.lexicon import Array, Knowledge, Lexicon
 from trawl.model.recommender import Recommender

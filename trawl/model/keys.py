@@ -4,8 +4,8 @@ Keys of what is switched off are no keys: without knowledge, arms that differ in
 the contrastive losses are one and the same model.
 """
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 from trawl.sections_model import Model
 
 _ALWAYS = (

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from trawl.model import similarity, uses
+from trawl import uses
+from trawl.model import similarity
 from trawl.model.features import RATE_BINS, UNKNOWN_VALUE
 from trawl.model.numeric import bucket
 from trawl.model.recommender import Sizes

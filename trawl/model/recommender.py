@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trawl import uses
 from trawl.config import Config
 from trawl.errors import ConfigError
-from trawl.model import adapters, fused, similarity, uses
+from trawl.model import adapters, fused, similarity
 from trawl.model.backbones import build, own
 from trawl.model.backbones.base import Encoded, Scores, Shape
 from trawl.model.features import RATE_BINS, Fields, Ids, distinct, dropped

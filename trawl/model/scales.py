@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 
 _FACTOR = math.log(10)  # a learned weight stays within this factor of the recipe's, to either side
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from trawl import uses
 from trawl.config import Config
 from trawl.errors import InputError
-from trawl.model import similarity, uses
+from trawl.model import similarity
 from trawl.model.features import ID_STD
 from trawl.model.lexicon import Array, Knowledge, Lexicon, entries, field_codes, rows_of, with_knowledge
 from trawl.model.numeric import bounds, numbers

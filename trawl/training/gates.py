@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trawl.model import uses
+from trawl import uses
 from trawl.model.adapters import Adapter, Adapters, Prestored, gates, source_gate
 from trawl.model.recommender import Recommender, Side
 from trawl.model.world import Entities, Stacked, World

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 from trawl.model.lexicon import Array, Lexicon, levels_of, ranges, rate_bins
 from trawl.training.corpus import Tables
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 from trawl.model.backbones.own import is_own, kept
 from trawl.model.bundle import precision
 from trawl.model.lexicon import Array, Ints

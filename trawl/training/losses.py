@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from trawl import uses
 from trawl.config import Config
-from trawl.model import uses
 from trawl.model.contrastive import info_nce, info_nce_drawn
 from trawl.model.recommender import Output
 from trawl.model.scales import Scales

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trawl.model import uses
+from trawl import uses
 from trawl.model.lexicon import Ints
 from trawl.model.world import Batch, Pairs
 from trawl.sections_training import Training

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trawl import uses
 from trawl.config import Config
 from trawl.inputs import Inputs
-from trawl.model import uses
 from trawl.model.keys import keys
 from trawl.schemas import TEST, TRAIN, VALID
 from trawl.stage import Stage, Task, Worker, per_part

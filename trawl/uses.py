@@ -7,12 +7,10 @@ Frozen vectors come in matrices: of the users' texts, of the items' texts, of th
 graph knows items alone).
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from trawl.sections_all import Sections
 from trawl.sections_model import SimilaritySource
-
-if TYPE_CHECKING:
-    from trawl.config import Config
 
 Side = Literal["item", "user"]
 SIDES: tuple[Side, Side] = ("user", "item")
@@ -22,12 +20,12 @@ OWNER: dict[Matrix, Side] = {"user": "user", "item": "item", "facts": "item"}
 _ITEM: dict[str, Matrix] = {"text": "item", "kg": "facts"}
 
 
-def texts(cfg: "Config") -> bool:
+def texts(cfg: Sections) -> bool:
     """There are texts to read vectors of."""
     return cfg.extraction.source != "none"
 
 
-def sources(cfg: "Config", side: Side) -> tuple[Matrix, ...]:
+def sources(cfg: Sections, side: Side) -> tuple[Matrix, ...]:
     """The matrices that an adapter of this side would read, in the recipe's order."""
     there = [name for name in cfg.model.knowledge if name != "text" or texts(cfg)]
     if side == "user":
@@ -35,12 +33,12 @@ def sources(cfg: "Config", side: Side) -> tuple[Matrix, ...]:
     return tuple(_ITEM[name] for name in there)
 
 
-def knowledge(cfg: "Config") -> bool:
+def knowledge(cfg: Sections) -> bool:
     """There is something for an adapter to read."""
     return any(sources(cfg, side) for side in SIDES)
 
 
-def named(cfg: "Config") -> str:
+def named(cfg: Sections) -> str:
     """What the model reads, in words: the source of its texts, kg for facts, joined by a plus; none."""
     words: dict[Matrix, str] = {"user": cfg.extraction.source, "item": cfg.extraction.source, "facts": "kg"}
     read = matrices(cfg)
@@ -48,70 +46,70 @@ def named(cfg: "Config") -> str:
     return "+".join(dict.fromkeys(words[matrix] for matrix in in_order)) or "none"
 
 
-def injects(cfg: "Config", side: Side) -> bool:
+def injects(cfg: Sections, side: Side) -> bool:
     """The adapted vector enters the representation of this side's entities."""
     return bool(sources(cfg, side)) and cfg.model.injection != "none" and cfg.model.side in (side, "both")
 
 
-def similar(cfg: "Config") -> tuple[SimilaritySource, ...]:
+def similar(cfg: Sections) -> tuple[SimilaritySource, ...]:
     """What the similarity features of frozen vectors are of."""
     if not cfg.model.similarity:
         return ()
     return tuple(name for name in cfg.model.similarity_of if name != "text" or texts(cfg))
 
 
-def similarity(cfg: "Config") -> bool:
+def similarity(cfg: Sections) -> bool:
     """Parameter-free similarity features of frozen item vectors."""
     return bool(similar(cfg))
 
 
-def adapted_similarity(cfg: "Config") -> bool:
+def adapted_similarity(cfg: Sections) -> bool:
     """Similarity features of the item adapter's outputs."""
     return bool(sources(cfg, "item")) and cfg.model.adapted_similarity
 
 
-def adapts(cfg: "Config", side: Side) -> bool:
+def adapts(cfg: Sections, side: Side) -> bool:
     """This side has an adapter."""
     return injects(cfg, side) or (side == "item" and adapted_similarity(cfg))
 
 
-def starts(cfg: "Config") -> bool:
+def starts(cfg: Sections) -> bool:
     """Item ID embeddings start from the texts' vectors."""
     return texts(cfg) and cfg.model.init == "llm"
 
 
-def axes(cfg: "Config") -> tuple[Matrix, ...]:
+def axes(cfg: Sections) -> tuple[Matrix, ...]:
     """The matrices of items whose principal axes the similarity features need."""
     return tuple(_ITEM[name] for name in similar(cfg) if name in _ITEM)
 
 
-def matrices(cfg: "Config") -> tuple[Matrix, ...]:
+def matrices(cfg: Sections) -> tuple[Matrix, ...]:
     """All frozen matrices that the model reads."""
     read = {m for side in SIDES if adapts(cfg, side) for m in sources(cfg, side)} | set(axes(cfg))
     return tuple(m for m in MATRICES if m in read or (m == "item" and starts(cfg)))
 
 
-def stars(cfg: "Config") -> bool:
+def stars(cfg: Sections) -> bool:
     """The model reads how items were rated, not just which."""
     return cfg.model.features == "full"
 
 
-def history_ratings(cfg: "Config") -> bool:
+def history_ratings(cfg: Sections) -> bool:
     """The history's ratings are read."""
     return stars(cfg) and cfg.model.history_ratings
 
 
-def rate(cfg: "Config") -> bool:
+def rate(cfg: Sections) -> bool:
     """The user's share of liked items is read."""
     return stars(cfg) and cfg.model.rate_feature
 
 
-def seen(cfg: "Config") -> bool:
+def seen(cfg: Sections) -> bool:
     """The model reads the liked and disliked items before the cut-off."""
     return similarity(cfg) or adapted_similarity(cfg)
 
 
-def weight(cfg: "Config", side: Side) -> float:
+def weight(cfg: Sections, side: Side) -> float:
     """Weight of this side's contrastive loss; 0 where there is no adapter that it could train."""
     if not adapts(cfg, side) or cfg.model.adapter == "raw":
         return 0.0
