@@ -36,7 +36,7 @@ SETTINGS = (
     "model.adapter_dim=4",
     "model.experts=2",
     "model.expert_hidden=4",
-    *REPLACE,
+    *REPLACE[:2],
     "model.similarity=true",
     "model.similarity_dim=4",
     "training.epochs=1",
