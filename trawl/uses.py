@@ -114,3 +114,8 @@ def weight(cfg: Sections, side: Side) -> float:
     if not adapts(cfg, side) or cfg.model.adapter == "raw":
         return 0.0
     return cfg.training.w_user if side == "user" else cfg.training.w_item
+
+
+def shares_facts(cfg: Sections) -> bool:
+    """A fact that two items share makes them positives."""
+    return bool(cfg.training.fact_positives) and weight(cfg, "item") > 0

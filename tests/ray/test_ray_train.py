@@ -24,7 +24,8 @@ from trawl.store import Store
 from trawl.training import trainer
 from trawl.training.diverging import Diverged
 from trawl.training.loop import Training
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 SETTINGS = (
     "resources.launcher=ray_train",

@@ -19,8 +19,9 @@ from trawl.sections_model import BACKBONES
 from trawl.stage import run_stage
 from trawl.training.gather import Gather
 from trawl.training.loop import Progress, Training
+from trawl.training.material import material
 from trawl.training.pairing import Pairing
-from trawl.training.stage import MODEL, PREDICTIONS, material
+from trawl.training.stage import MODEL, PREDICTIONS
 
 SMALL = ("model.recurrent=8", "model.cin=[6,4]", "model.head_width=6", "model.attention_layers=1")
 KNOWLEDGE = {"none": ("extraction.source=none", "training.epochs=6"), "knowledge": ("model.adapter=mlp",)}

@@ -17,7 +17,8 @@ from trawl.model.keys import keys
 from trawl.model.lexicon import field_codes
 from trawl.model.numeric import bounds, bucket, numbers
 from trawl.training.corpus import check_genres, vocabulary
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 SEEN = ("model.similarity=true", "model.adapted_similarity=true")
 

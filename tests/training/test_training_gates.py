@@ -14,7 +14,8 @@ from trawl.inputs import Inputs
 from trawl.model.adapters import Adapters, HybridExperts, MixtureOfExperts
 from trawl.training.gates import Loads
 from trawl.training.loop import Material, Training
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 TWO = ("model.knowledge=['text', 'kg']", "model.combine=gate")
 

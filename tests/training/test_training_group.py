@@ -17,7 +17,8 @@ from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.training.group import Distributed
 from trawl.training.loop import Training
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 MODELS = str(Path(__file__).parents[1] / "model")  # own_backbone lies there
 Work = Callable[[Distributed], Any]

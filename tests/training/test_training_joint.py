@@ -23,8 +23,9 @@ from trawl.stage import run_stage
 from trawl.training.gather import Gather
 from trawl.training.group import Distributed
 from trawl.training.loop import Training
+from trawl.training.material import material
 from trawl.training.norms import Norms, means
-from trawl.training.stage import MODEL, material
+from trawl.training.stage import MODEL
 
 BOTH = ("training.w_item=0.1", "training.w_user=0.1", "training.epochs=2")
 OPTIONS = {

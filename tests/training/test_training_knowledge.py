@@ -18,7 +18,8 @@ from trawl.store import Store
 from trawl.training.batches import kept_rows
 from trawl.training.corpus import Tables, build_world, first_items, learn
 from trawl.training.evaluate import evaluate
-from trawl.training.stage import MODEL, material, tables
+from trawl.training.material import material, tables
+from trawl.training.stage import MODEL
 
 NO_TEXTS = "extraction.source=none"
 TWO = "model.knowledge=['text', 'kg']"

@@ -15,7 +15,8 @@ from trawl.config import Config
 from trawl.inputs import Inputs
 from trawl.training.group import Distributed
 from trawl.training.loop import Progress, Training
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 CONTRASTIVE = ("training.w_item=0.1", "training.w_user=0.1", "model.adapted_similarity=true", "training.positives=2")
 

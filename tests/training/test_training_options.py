@@ -9,8 +9,9 @@ from planted import config, planted
 
 from trawl.inputs import Inputs
 from trawl.model.keys import keys
+from trawl.training.material import material
 from trawl.training.optimizers import Optimizers
-from trawl.training.stage import MODEL, material
+from trawl.training.stage import MODEL
 
 LEARNED = ("training.w_item=0.1", "training.temperature_learned=true", "training.weights_learned=true")
 

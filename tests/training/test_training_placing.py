@@ -18,9 +18,10 @@ from trawl.training.gather import Gather
 from trawl.training.group import Alone
 from trawl.training.loop import Training
 from trawl.training.losses import JointLoss
+from trawl.training.material import material
 from trawl.training.pairing import Pairing
 from trawl.training.placing import Place, device_of, moved
-from trawl.training.stage import MODEL, material
+from trawl.training.stage import MODEL
 
 ALL = ("model.similarity=true", "model.adapted_similarity=true", "training.w_item=0.1", "training.w_user=0.1")
 

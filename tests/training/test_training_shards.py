@@ -9,7 +9,8 @@ from trawl.inputs import Inputs
 from trawl.sections_model import BACKBONES
 from trawl.training.group import Alone, Array
 from trawl.training.loop import Training
-from trawl.training.stage import MODEL, material
+from trawl.training.material import material
+from trawl.training.stage import MODEL
 
 SIMILAR = ("model.similarity=true", "model.adapted_similarity=true")
 

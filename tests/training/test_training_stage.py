@@ -16,7 +16,8 @@ from trawl.executors import Inline
 from trawl.inputs import Inputs
 from trawl.stage import fingerprint, run_stage
 from trawl.store import Store
-from trawl.training import corpus, loading, trainer
+from trawl.training import material as gathering
+from trawl.training import trainer
 from trawl.training.evaluate import evaluate
 from trawl.training.stage import MODEL
 
@@ -84,7 +85,7 @@ def test_knowledge_tells_cold_items_apart(tmp_path: Path) -> None:
 
 
 def test_training_never_sees_cold_items(tmp_path: Path) -> None:
-    from trawl.training.stage import material
+    from trawl.training.material import material
 
     store, marks = planted(tmp_path, cold=(1, 2, 3))
     cfg = config("data.cold_items=0.2", "model.similarity=true")
@@ -184,8 +185,8 @@ def test_a_driver_of_workers_holds_no_training_set_and_publishes_the_same(
         marks["facts"] = publish(store, "facts", [table("facts", rows)])
         if launcher == "ray_train":
             monkeypatch.setattr(trainer, "train_on_ray", train_on_ray)
-            for module, name in ((loading, "behaviour_of"), (loading, "samples_of"), (corpus, "build_world")):
-                monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
+            for name in ("behaviour_of", "samples_of", "build_world"):
+                monkeypatch.setattr(gathering, name, watched(name, getattr(gathering, name)))
         mark = run_stage(MODEL, cfg.override(f"resources.launcher={launcher}"), store, marks, Inline()).fingerprint
         folder = Path(store.path("model", mark))
         summary = json.loads((folder / "metrics.json").read_text())

@@ -14,8 +14,9 @@ from trawl.schemas import TRAIN
 from trawl.training import loading, logs, streaming
 from trawl.training.batches import Rows
 from trawl.training.loop import Material, Training
+from trawl.training.material import material
 from trawl.training.order import Order
-from trawl.training.stage import MODEL, material
+from trawl.training.stage import MODEL
 from trawl.training.streaming import RECORD, Streamed
 
 ALL = ("model.similarity=true", "model.adapted_similarity=true", "training.w_item=0.1", "training.w_user=0.1")
