@@ -4,7 +4,7 @@ import pytest
 
 from trawl.errors import ConfigError
 from trawl.extraction.engines import Request, Settings, make_engine
-from trawl.extraction.engines.extractive import split_sentences
+from trawl.extraction.engines.finders import split_sentences
 from trawl.extraction.key_factors import load_factors, parse_factors
 
 FACTORS = load_factors("movies")

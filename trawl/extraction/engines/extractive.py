@@ -9,26 +9,18 @@ so that the token limit costs each about as much. Texts that are answers themsel
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import zip_longest
 
-from trawl.extraction.budget import ELISION, TOKEN, count_tokens
+from trawl.extraction.budget import ELISION, count_tokens
 from trawl.extraction.engines import unspaced
+from trawl.extraction.engines.finders import Found, Text, finder, short_form, split_sentences
 from trawl.extraction.engines.seam import CountsWords, Reply, Request
 from trawl.extraction.key_factors import Factor
 from trawl.store import digest_json
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9À-Þ])|\n+|(?<=[。！？])")
-_NOT_AN_END = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|vs|No|Prof|Capt|Lt|Sgt|Gen|Col|Vol|Pt))\.$")
-_PART = r"(?:(?:[A-ZÀ-Þ]\.)+|(?:Jr|Sr|St|Dr)\.|[A-ZÀ-Þ][\w'’-]*)"
-_NAME = rf"{_PART}(?:\s+(?:(?:de|del|della|di|da|du|van|von|der|den|la|le|of the|bin|al)\s+){{0,2}}{_PART}){{1,3}}"
-_NAMES = re.compile(rf"[\s,:]*(?:(?:and|&|the|actors?|actress(?:es)?|[A-ZÀ-Þ][\w'’-]+,)\s+)*({_NAME})")
 _LONGEST = 40_000  # characters of a text that are searched; a page's introduction has far fewer
-_SENTENCE_TOKENS = 40
-_ENDINGS = ("", "s", "es", "ed", "d", "ing", "al", "er", "ers", "ion", "ions", "ation")  # of a cue word in a sentence
-_WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NO_NAME = re.compile(r"\b(?:Best|Awards?|Academy|Pictures|Studios?|Department|Festival|Films?)\b")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _ENDS = (".", "!", "?", "...")  # of a sentence among the answers
 _LINE = re.compile(r"^[\s\-*•\d.、]*\**([^:：]{1,80}?)\**\s*[:：]\**\s*(.*)$")  # "- **Factor**: what is said"
@@ -36,29 +28,6 @@ _ENTRY_TOKENS = 8  # of a value or name in an answer; what is longer is prose
 _ALGORITHM = "1"
 _FIRST_LIST = "29d309eec729"  # digest of the list of films whose answers are kept under the algorithm's number alone
 _SAID = 0.5  # score of a sentence in an answer, beside those found by their cues
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one text says about one factor: answers in order, and for sentences their scores."""
-
-    answers: tuple[str, ...]
-    scores: tuple[float, ...] = ()
-
-
-class Text:
-    """One text, taken apart once for all factors. words: (place, lower-case word); sentences: (as is, lower, words).
-
-    `signs`: each sign of a script without spaces is a word.
-    """
-
-    def __init__(self, text: str, signs: bool = False) -> None:
-        self.plain, self.signs = text, signs
-        self.lower = text.lower() if len(text.lower()) == len(text) else text
-        words = unspaced.WORDS if signs else _WORDS
-        self.words = [(match.start(), match.group()) for match in words.finditer(self.lower)]
-        sentences = [unspaced.tidy(s) if signs else s for s in split_sentences(text)]
-        self.sentences = [(s, low := s.lower(), words.findall(low)) for s in sentences if s]
 
 
 def _revision(factors: Sequence[Factor]) -> str:
@@ -77,7 +46,7 @@ class ExtractiveEngine(CountsWords):
         self.factors = tuple(factors)
         self.revision = _revision(self.factors)
         self.signs = unspaced.needed(self.factors)
-        self._finders = [_finder(factor) for factor in self.factors]
+        self._finders = [finder(factor) for factor in self.factors]
         self._numbers = {factor.name.casefold(): number for number, factor in enumerate(self.factors)}
         self._read = lru_cache(remembered)(self._read_text)
         self._read_extracted = lru_cache(remembered)(self._read_answer)
@@ -101,7 +70,7 @@ class ExtractiveEngine(CountsWords):
 
     def _read_text(self, text: str) -> tuple[Found, ...]:
         read = Text(text[:_LONGEST], self.signs)
-        return tuple(finder(read) for finder in self._finders)
+        return tuple(find(read) for find in self._finders)
 
     def _read_answer(self, text: str) -> tuple[Found, ...]:
         """An answer about one item: each line under its factor; what is under none is read like any text."""
@@ -121,117 +90,11 @@ class ExtractiveEngine(CountsWords):
         factor = self.factors[number]
         if factor.kind == "sentences":
             sentences = split_sentences(text)[: factor.limit]
-            return Found(tuple(_short(s, self.signs) for s in sentences), (_SAID,) * len(sentences))
+            return Found(tuple(short_form(s, self.signs) for s in sentences), (_SAID,) * len(sentences))
         found = self._finders[number](Text(text, self.signs)) if factor.kind == "values" else Found(())
         entries = [entry.strip(" .。") for entry in re.split(r"[,;，；、]", text)]
         short = [entry for entry in entries if 0 < count_tokens(entry) <= _ENTRY_TOKENS]
         return found if found.answers else Found(tuple(dict.fromkeys(short))[: factor.limit])
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of a text; initials and titles ("J. R.", "Dr.") end none."""
-    out: list[str] = []
-    start = 0
-    for gap in _SENTENCE.finditer(text):
-        if _NOT_AN_END.search(text[max(start, gap.start() - 12) : gap.start()]) and "\n" not in gap.group():
-            continue
-        out.append(" ".join(text[start : gap.end()].split()))
-        start = gap.end()
-    out.append(" ".join(text[start:].split()))
-    return [sentence for sentence in out if sentence]
-
-
-class _Values:
-    """Listed words and patterns, as they stand in the text, each once, in the order of the text."""
-
-    def __init__(self, factor: Factor) -> None:
-        self.phrases: dict[str, list[str]] = {}  # by first word, the longest first: "romantic comedy" before "romantic"
-        for value in sorted(factor.values, key=lambda v: (-len(v), v)):
-            self.phrases.setdefault(unspaced.WORDS.findall(value.lower())[0], []).append(value.lower())
-        self.pattern = re.compile("|".join(factor.patterns), re.IGNORECASE) if factor.patterns else None
-        self.limit = factor.limit
-
-    def __call__(self, text: Text) -> Found:
-        hits: list[tuple[int, str]] = []
-        end = 0
-        for at, word in text.words:
-            for phrase in self.phrases.get(word, ()) if at >= end else ():
-                following = text.lower[at + len(phrase) : at + len(phrase) + 1]
-                longer = unspaced.goes_on(phrase, following) if text.signs else following.isalnum()
-                if text.lower.startswith(phrase, at) and not longer:
-                    hits.append((at, phrase))
-                    end = at + len(phrase)
-                    break
-        if self.pattern:
-            hits += [(match.start(), match.group()) for match in self.pattern.finditer(text.lower)]
-        return Found(tuple(dict.fromkeys(hit for _, hit in sorted(hits)))[: self.limit])
-
-
-class _Names:
-    """Proper names after or before a phrase: "directed by Ana Lopez and Bo Li"."""
-
-    def __init__(self, factor: Factor) -> None:
-        phrases = sorted(factor.after, key=lambda v: (-len(v), v))
-        self.after = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, phrases))})(?=[\s:,])") if phrases else None
-        words = "|".join(map(re.escape, factor.before))
-        self.before = re.compile(rf"({_NAME})\s+(?:{words})\b") if words else None
-        self.unspaced = unspaced.Names(factor.after, factor.before)
-        self.limit = factor.limit
-
-    def __call__(self, text: Text) -> Found:
-        names: dict[str, None] = dict.fromkeys(self.unspaced(text.plain))
-        for cue in self.after.finditer(text.lower) if self.after else ():
-            at = cue.end()
-            while listed := _NAMES.match(text.plain, at):
-                names.setdefault(_plain(listed.group(1)))
-                at = listed.end()
-        for cue in self.before.finditer(text.plain) if self.before else ():
-            names.setdefault(_plain(cue.group(1)))
-        return Found(tuple(name for name in names if not _NO_NAME.search(name))[: self.limit])
-
-
-def _plain(name: str) -> str:
-    name = " ".join(name.split())
-    name = name[:-1] if name.endswith(".") and not re.search(r"\b(?:Jr|Sr|[A-Z])\.$", name) else name
-    return re.sub(r"['’]s$", "", name)
-
-
-class _Sentences:
-    """The sentences with most cue words for their length; of equal ones the earlier."""
-
-    def __init__(self, factor: Factor) -> None:
-        cues = [cue.lower() for cue in factor.cues]
-        phrases = [cue for cue in cues if " " in cue or unspaced.has(cue)]
-        self.words = {cue + ending: cue for cue in cues if cue not in phrases for ending in _ENDINGS}
-        self.phrases = tuple(phrases)
-        self.limit = factor.limit
-
-    def __call__(self, text: Text) -> Found:
-        scored = []
-        for place, (sentence, lower, words) in enumerate(text.sentences):
-            hits = len({self.words[word] for word in words if word in self.words})
-            hits += sum(phrase in lower for phrase in self.phrases)
-            if hits:
-                scored.append((-hits / (6 + len(words)) ** 0.5, place, sentence))
-        best = sorted(scored)[: self.limit]
-        return Found(tuple(_short(s, text.signs) for _, _, s in best), tuple(-score for score, _, _ in best))
-
-
-def _short(sentence: str, signs: bool) -> str:
-    spans = [match.end() for match in TOKEN.finditer(sentence)]
-    most = 2 * _SENTENCE_TOKENS if signs else _SENTENCE_TOKENS  # a sign says about half of what a word does
-    return sentence if len(spans) <= most else f"{sentence[: spans[most - 1]]} ..."
-
-
-_FINDERS: dict[str, type[_Values] | type[_Names] | type[_Sentences]] = {
-    "values": _Values,
-    "names": _Names,
-    "sentences": _Sentences,
-}
-
-
-def _finder(factor: Factor) -> _Values | _Names | _Sentences:
-    return _FINDERS[factor.kind](factor)
 
 
 def _ranked(factor: Factor, found: Sequence[Found], signs: bool) -> list[str]:
