@@ -99,6 +99,16 @@ def written_out(cfg: Config, settings: list[str]) -> Config:
     return Config.build(tree, *(f"experiment.arms.{setting}" for setting in settings))
 
 
+def refuse_unlike(cells: list[Cell]) -> None:
+    """Differences are paired by test row: an arm with other samples needs a file of its own."""
+    of_repetition = {cell.repetition: cell.fingerprints["samples"] for cell in reversed(cells)}
+    for cell in cells:
+        if cell.fingerprints["samples"] != of_repetition[cell.repetition]:
+            raise SystemExit(
+                f"arm {cell.arm}: its test rows are not those of {cells[0].arm}; run it as an experiment of its own"
+            )
+
+
 def brief(value: Any) -> Any:
     """With six digits after the point, of which no table shows more than four: a fifth of the file is saved."""
     if isinstance(value, dict):
@@ -156,9 +166,9 @@ def main() -> int:
         print(f"arm {arm} is left out: {reason}", file=sys.stderr)
     cfg = written_out(cfg, options.of_arm)
     store, make, started = Store(options.store), executor(cfg), time.monotonic()
-    cells = [
-        c for c in experiment.expand(cfg) if not options.arms or any(fnmatch.fnmatch(c.arm, p) for p in options.arms)
-    ]
+    cells = experiment.expand(cfg)
+    refuse_unlike(cells)
+    cells = [c for c in cells if not options.arms or any(fnmatch.fnmatch(c.arm, p) for p in options.arms)]
     for repetition in range(cfg.experiment.repetitions):
         there = finished(options.out)
         due = [c.arm for c in cells if c.repetition == repetition and key_of(c) not in there]
