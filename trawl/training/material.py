@@ -58,6 +58,7 @@ def material(inputs: Inputs, cfg: Config) -> tuple[Recommender, Material]:
 
 
 def learned(inputs: Inputs, cfg: Config) -> tuple[Lexicon, Material]:
+    """What training learns of the tables before its first step, and what it reads."""
     whole = tables(inputs, cfg)
     kept = kept_rows(whole)
     lexicon = learn(whole, kept, cfg)
@@ -83,6 +84,7 @@ class About:
 
 
 def about_of(lexicon: Lexicon, found: Material) -> About:
+    """Of what a training in this process reads."""
     facts = found.partners["item"].facts if "item" in found.partners else None
     return About(lexicon, found.world.items.fields, len(found.train), None if facts is None else facts.told())
 
