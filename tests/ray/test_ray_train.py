@@ -104,7 +104,7 @@ class _Killer:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("workers", "data"), [(1, "memory"), (2, "stream")])
+@pytest.mark.parametrize(("workers", "data"), [pytest.param(1, "memory", marks=pytest.mark.slow), (2, "stream")])
 def test_a_killed_worker_group_resumes_mid_epoch_and_ends_in_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, data: str
 ) -> None:
