@@ -44,10 +44,21 @@ def connect(cfg: Config) -> None:
     except Exception as error:  # ray raises Exception itself, for example when a node starts too slowly
         text = " ".join(str(error).split())
         raise EngineDied(f"ray: cannot reach or start a cluster ({where or 'local'}): {text}; try again") from None
+    _messages_to_stderr()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _messages_to_stderr() -> None:
+    """Ray prints what it tells a driver of its nodes, such as the loss of one, on stdout, which is for results, and has
+    no setting for it."""
+    from ray._private import worker
+
+    tell = worker.print_to_stdstream
+    if tell.__module__ == worker.__name__:  # not ours from an earlier connection
+        worker.print_to_stdstream = lambda data, ignore_prefix: tell(data | {"is_err": True}, ignore_prefix)
 
 
 def nodes() -> list[dict[str, float]]:
