@@ -3,7 +3,7 @@
 Every worker builds the same material from the published tables (memory-mapped once per node) and takes its share of
 each global batch. Rank 0 registers a checkpoint at the end of each epoch and every resources.checkpoint_steps steps,
 so that a killed group, or a driver run anew under the same name and storage, goes on from there and ends in the same
-numbers. Ray takes a second or two for each, in which the steps wait.
+numbers. Ray takes a second or two for each, in which the steps wait; a kill before it has listed the first begins anew.
 """
 
 import io
