@@ -48,9 +48,11 @@ def work(store: Store) -> list[str]:
 
 
 def marked(store: Store) -> bool:
-    """Whether there are two checkpoints, as many as are kept, both of the middle of an epoch, and Ray's list has one (it
-    asks for them each second or so; a kill before that begins anew). If so, a training that goes on from one has the
-    mark among its epoch's seconds; the one that wrote them has it not."""
+    """Whether there are two checkpoints, as many as are kept, both of the middle of an epoch, and Ray has listed one.
+
+    It asks each second or so; a kill before that begins anew. If so, a training that goes on from one has the mark
+    among its epoch's seconds; the one that wrote them has it not.
+    """
     folder, names = home(store), work(store)
     if folder is None or len(names) < 2:
         return False
